@@ -1,0 +1,415 @@
+//! The shape of the TOML files, one struct a table, exactly as a person writes them.
+//!
+//! Nothing is judged here beyond types and unknown keys (each an error with line and column);
+//! every rule is in `check.rs`. All but `[site]` may stand in an included file, so that a garage
+//! can bring its own lines, units and signs. Defaults are stated where the key is.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use crate::profile::Profile;
+use crate::site::{LinkKind, NodeKind};
+
+/// The main file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MainFile {
+    pub site: SiteTable,
+    #[serde(default)]
+    pub guidance: GuidanceTable,
+    #[serde(default)]
+    pub store: StoreTable,
+    pub mqtt: Option<MqttTable>,
+    #[serde(default)]
+    pub http: HttpTable,
+    #[serde(default)]
+    pub log: LogTable,
+    #[serde(default, rename = "node")]
+    pub nodes: Vec<NodeTable>,
+    #[serde(default, rename = "link")]
+    pub links: Vec<LinkTable>,
+    #[serde(default, rename = "class")]
+    pub classes: Vec<ClassTable>,
+    #[serde(default, rename = "destination")]
+    pub destinations: Vec<DestinationTable>,
+    #[serde(default, rename = "profile")]
+    pub profiles: Vec<Profile>,
+    #[serde(default, rename = "garage")]
+    pub garages: Vec<GarageTable>,
+    #[serde(default, rename = "line")]
+    pub lines: Vec<LineTable>,
+    #[serde(default, rename = "sign")]
+    pub signs: Vec<SignTable>,
+}
+
+/// An included file: garages with their lines and signs.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PartFile {
+    #[serde(default, rename = "profile")]
+    pub profiles: Vec<Profile>,
+    #[serde(default, rename = "garage")]
+    pub garages: Vec<GarageTable>,
+    #[serde(default, rename = "line")]
+    pub lines: Vec<LineTable>,
+    #[serde(default, rename = "sign")]
+    pub signs: Vec<SignTable>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SiteTable {
+    /// Used in topics: 1 to 32 of a-z, 0-9 and '-'.
+    pub id: String,
+    pub name: String,
+    /// This gateway's name in records and its MQTT client id: same characters.
+    pub gateway: String,
+    /// Further files, relative to this one.
+    #[serde(default)]
+    pub include: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeTable {
+    pub id: String,
+    pub name: Option<String>,
+    pub kind: NodeKind,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LinkTable {
+    pub from: String,
+    pub to: String,
+    pub kind: LinkKind,
+    pub length_m: u32,
+    pub speed_kmh: u32,
+    #[serde(default)]
+    pub text: String,
+    #[serde(default)]
+    pub closed: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClassTable {
+    pub id: String,
+    pub name: Option<String>,
+    /// Bay classes this vehicle may use and the penalty for each, in seconds; its own at 0 where absent.
+    pub may_use_s: Option<BTreeMap<String, u32>>,
+    #[serde(default)]
+    pub height_cm: u32,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DestinationTable {
+    pub id: String,
+    pub name: Option<String>,
+    /// Position on the site's own grid; walking is 1.3 times the straight line at 1.3 m/s.
+    pub at_m: [i32; 2],
+    /// Measured walking times by garage, where the estimate is wrong.
+    #[serde(default)]
+    pub walk_s: BTreeMap<String, u32>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GarageTable {
+    pub id: String,
+    pub name: Option<String>,
+    /// The node cars enter by.
+    pub door: String,
+    /// Where people come out, on the site's own grid.
+    pub at_m: [i32; 2],
+    #[serde(default = "clearance_cm")]
+    pub clearance_cm: u32,
+    pub counter: Option<CounterTable>,
+    #[serde(rename = "level")]
+    pub levels: Vec<LevelTable>,
+}
+
+fn clearance_cm() -> u32 {
+    210
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CounterTable {
+    pub unit: String,
+    pub cars_in: u16,
+    pub cars_out: u16,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LevelTable {
+    pub id: String,
+    /// From the door to this level.
+    pub drive_s: u32,
+    #[serde(rename = "zone")]
+    pub zones: Vec<ZoneTable>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ZoneTable {
+    pub id: String,
+    /// Bay numbers, such as "1-210" or "1-12,15-40".
+    pub bays: String,
+    pub unit: String,
+    /// The unit's point that senses the first bay; the others follow in order.
+    pub first_point: u16,
+    /// From the level's entrance to the first bay.
+    #[serde(default)]
+    pub drive_s: u32,
+    pub walk_s: u32,
+    #[serde(default)]
+    pub spread_s: u32,
+    /// Class of all bays that `classes` does not name.
+    #[serde(default = "car")]
+    pub class: String,
+    /// Exceptions: class to bay numbers.
+    #[serde(default)]
+    pub classes: BTreeMap<String, String>,
+}
+
+fn car() -> String {
+    "car".to_owned()
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LineTable {
+    pub id: String,
+    /// Host and port.
+    pub tcp: String,
+    #[serde(default = "period_ms")]
+    pub period_ms: u32,
+    #[serde(default = "timeout_ms")]
+    pub timeout_ms: u32,
+    #[serde(default)]
+    pub gap_ms: u32,
+    #[serde(rename = "unit")]
+    pub units: Vec<UnitTable>,
+}
+
+fn period_ms() -> u32 {
+    1_000
+}
+
+fn timeout_ms() -> u32 {
+    300
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UnitTable {
+    pub id: String,
+    pub address: u8,
+    pub profile: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignTable {
+    pub id: String,
+    pub name: Option<String>,
+    pub kind: SignKindName,
+    pub unit: String,
+    pub index: u16,
+    pub node: Option<String>,
+    /// "blank", "closed", a number above 0, or a text.
+    pub fallback: String,
+    /// Count signs: garages, levels or zones.
+    pub shows: Option<Vec<String>>,
+    pub class: Option<String>,
+    pub keep_back: Option<u32>,
+    pub offset: Option<i32>,
+    pub min: Option<u32>,
+    pub max: Option<u32>,
+    /// Call-outs: how many wait at the most, and how long each shows.
+    pub queue: Option<u32>,
+    pub show_s: Option<u32>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SignKindName {
+    Count,
+    CallOut,
+}
+
+/// Weights, waits and thresholds: all may change by SIGHUP.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GuidanceTable {
+    /// How much more a second on the surface costs than one below, in tenths: 10 to 100.
+    pub surface_weight_tenths: u32,
+    /// The same for a second on foot.
+    pub walk_weight_tenths: u32,
+    /// Added to the travel time to make a lease's length, in seconds: 10 to 3,600.
+    pub hold_extra_s: u32,
+    /// How long an answer waits for its commit, in ms: 0 to 5,000.
+    pub commit_wait_ms: u32,
+    /// How long a bay must read the same before it counts, in ms: 0 to 60,000.
+    pub debounce_ms: u32,
+    /// Silence after which a unit's bays are unknown, in ms: above every line's period.
+    pub stale_ms: u32,
+    /// Share of unknown bays above which a count sign stops counting, in percent: 1 to 100.
+    pub unknown_max_percent: u32,
+    /// How long such a sign keeps its last count, in seconds: 0 to 3,600.
+    pub sign_hold_s: u32,
+    /// What a promise without a sensed bay costs more, in seconds: 0 to 3,600.
+    pub unsure_penalty_s: u32,
+    /// Open leases an approach or portal may have: 1 to 100,000.
+    pub leases_max: u32,
+    /// How long before its expected time a lease may be credited with a bay that fills, in seconds.
+    pub early_s: u32,
+    /// First quarantine of a bay reported taken; doubles each time up to a day. 10 to 86,400 s.
+    pub quarantine_s: u32,
+    /// Fullness of a garage, in percent of its bays taken or promised.
+    pub fullness: FullnessTable,
+}
+
+impl Default for GuidanceTable {
+    fn default() -> GuidanceTable {
+        GuidanceTable {
+            surface_weight_tenths: 20,
+            walk_weight_tenths: 20,
+            hold_extra_s: 120,
+            commit_wait_ms: 50,
+            debounce_ms: 900,
+            stale_ms: 5_000,
+            unknown_max_percent: 20,
+            sign_hold_s: 120,
+            unsure_penalty_s: 60,
+            leases_max: 2_000,
+            early_s: 30,
+            quarantine_s: 600,
+            fullness: FullnessTable::default(),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FullnessTable {
+    pub almost_full_rising: u32,
+    pub almost_full_falling: u32,
+    pub full_rising: u32,
+    pub full_falling: u32,
+    /// How long a crossing must last, in seconds.
+    pub dwell_s: u32,
+}
+
+impl Default for FullnessTable {
+    fn default() -> FullnessTable {
+        FullnessTable {
+            almost_full_rising: 90,
+            almost_full_falling: 85,
+            full_rising: 100,
+            full_falling: 97,
+            dwell_s: 10,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StoreTable {
+    /// The folder; $STATE_DIRECTORY/store, else /var/lib/parkway/store, where absent.
+    pub path: Option<String>,
+    /// How long what nobody waits for may gather before a commit, in ms: 5 to 10,000.
+    pub commit_ms: u32,
+    /// Bound on the waiting records, in MiB: 16 to 1,048,576.
+    pub backlog_mib: u32,
+    /// Shares of that bound, in percent, 100 in all.
+    pub alarms_percent: u32,
+    pub events_percent: u32,
+    pub aggregates_percent: u32,
+}
+
+impl Default for StoreTable {
+    fn default() -> StoreTable {
+        StoreTable {
+            path: None,
+            commit_ms: 200,
+            backlog_mib: 1_024,
+            alarms_percent: 10,
+            events_percent: 60,
+            aggregates_percent: 30,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MqttTable {
+    /// Host and port.
+    pub broker: String,
+    pub user: Option<String>,
+    /// Name of the systemd credential that holds the password.
+    pub password_credential: Option<String>,
+    /// The same from a file, for a machine without systemd.
+    pub password_file: Option<String>,
+    /// 5 to 600.
+    #[serde(default = "keep_alive_s")]
+    pub keep_alive_s: u32,
+    /// Without an acknowledgement for so long, the connection is thrown away. 2 to 600.
+    #[serde(default = "ack_timeout_s")]
+    pub ack_timeout_s: u32,
+    /// Messages a lane may have under way, 1 to 10.
+    #[serde(default = "window")]
+    pub window: u32,
+    /// Records a second during a drain, 10 to 1,000,000.
+    #[serde(default = "replay_per_s")]
+    pub replay_per_s: u32,
+}
+
+fn keep_alive_s() -> u32 {
+    15
+}
+
+fn ack_timeout_s() -> u32 {
+    20
+}
+
+fn window() -> u32 {
+    8
+}
+
+fn replay_per_s() -> u32 {
+    5_000
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpTable {
+    pub listen: String,
+    /// Name of the systemd credential that holds the bearer token.
+    pub token_credential: Option<String>,
+    /// The same from a file.
+    pub token_file: Option<String>,
+}
+
+impl Default for HttpTable {
+    fn default() -> HttpTable {
+        HttpTable { listen: "127.0.0.1:8080".to_owned(), token_credential: None, token_file: None }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogTable {
+    /// error, warn, info, debug or trace; or a filter such as "info,parkway::field=debug".
+    pub level: String,
+}
+
+impl Default for LogTable {
+    fn default() -> LogTable {
+        LogTable { level: "info".to_owned() }
+    }
+}

@@ -1,0 +1,79 @@
+//! From TOML files to a [`Config`] that cannot be wrong, or to all the reasons why not at once.
+//!
+//! `parkway check` and the daemon use the same [`load`]. `file.rs` is what a person writes,
+//! `check.rs` holds every rule, `weave.rs` builds the [`Site`] from what passed.
+
+mod check;
+mod file;
+mod weave;
+
+use std::path::{Path, PathBuf};
+
+pub use file::{FullnessTable, GuidanceTable, HttpTable, LogTable, MqttTable, StoreTable};
+
+use crate::site::Site;
+
+/// Everything the daemon was told, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub site: Site,
+    pub guidance: GuidanceTable,
+    pub store: StoreTable,
+    pub mqtt: Option<MqttTable>,
+    pub http: HttpTable,
+    pub log: LogTable,
+}
+
+/// One thing wrong with a configuration, for a technician with a phone.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Problem {
+    pub file: PathBuf,
+    /// The key as it stands in the file, such as `line[zc-01].timeout_ms`.
+    pub key: String,
+    /// What is wrong: the value and its bound.
+    pub text: String,
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.key.is_empty() {
+            return write!(f, "{}: {}", self.file.display(), self.text);
+        }
+        write!(f, "{}: {}: {}", self.file.display(), self.key, self.text)
+    }
+}
+
+/// Reads a main file and all it includes.
+///
+/// # Errors
+///
+/// Every file that cannot be read or is not TOML of our shape (with line and column), or else
+/// every rule that does not hold.
+pub fn load(path: &Path) -> Result<Config, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let main: file::MainFile = match parse(path) {
+        Ok(main) => main,
+        Err(problem) => return Err(vec![problem]),
+    };
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut parts = Vec::new();
+    for include in &main.site.include {
+        let path = folder.join(include);
+        match parse::<file::PartFile>(&path) {
+            Ok(part) => parts.push((path, part)),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    weave::weave(path.to_owned(), main, parts)
+}
+
+fn parse<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, Problem> {
+    let problem = |text: String| Problem { file: path.to_owned(), key: String::new(), text };
+    let text =
+        std::fs::read_to_string(path).map_err(|error| problem(format!("cannot read: {error}")))?;
+    // The error of the toml crate shows the line, the column and the offending text.
+    toml::from_str(&text).map_err(|error| problem(error.to_string().trim_end().to_owned()))
+}

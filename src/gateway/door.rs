@@ -1,0 +1,234 @@
+//! The door of the gateway: everything that can come in, everything that can go out.
+//!
+//! Inputs are facts and requests, effects are orders. Both enums are closed, so that a reader of
+//! this file knows all there is, and the compiler refuses a forgotten case.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::GuidanceTable;
+use crate::record::{Body, End, Lane, Promise, Record};
+use crate::site::{
+    BayIx, ClassIx, DestinationIx, Face, GarageIx, LevelIx, NodeIx, SignIx, Target, UnitIx, ZoneIx,
+};
+use crate::time::Mono;
+
+/// What the gateway is told.
+#[derive(Debug)]
+pub enum Input {
+    /// The kept values of an earlier run. What contradicts the present is dropped.
+    Restore(Kept),
+    /// One unit's bays and counters, all read in one sweep.
+    Reading(Reading),
+    /// Someone wants something and waits for an [`Effect::Answer`] with this number.
+    Asked { ask: Ask, reply: ReplyId },
+    /// An adapter has something for the alarm lane.
+    Notice(Body),
+    /// New weights, waits and thresholds.
+    Retune(GuidanceTable),
+    /// The daemon stops: signs go to their fallback.
+    Stopping,
+    /// Nothing happened, but a deadline may have passed.
+    Tick,
+}
+
+/// A unit's answer, decoded: a bit a point, 64 to a word, point 0 lowest.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Reading {
+    pub unit: UnitIx,
+    /// When the last block arrived.
+    pub at: Mono,
+    /// A vehicle stands there. Means nothing where `known` is 0.
+    pub occupied: Vec<u64>,
+    /// A good sample says so: not a fault, not a sentinel, not missing.
+    pub known: Vec<u64>,
+    /// The unit's counters, in profile order; empty where it has none.
+    pub counters: Vec<u32>,
+}
+
+/// Ties an answer to who asked; never reused while the daemon runs.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ReplyId(pub u64);
+
+/// Counts what the gateway ordered to be written; the durable mark is one of these.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct Ticket(pub u64);
+
+/// A lease's name: unique over restarts, because `run` is drawn at random at each start.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct LeaseId {
+    pub run: u32,
+    pub number: u32,
+}
+
+impl fmt::Display for LeaseId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}-{}", self.run, self.number)
+    }
+}
+
+impl LeaseId {
+    /// Reads what [`LeaseId`] displays as.
+    pub fn parse(text: &str) -> Option<LeaseId> {
+        let (run, number) = text.split_once('-')?;
+        if run.len() != 8 {
+            return None;
+        }
+        let run = u32::from_str_radix(run, 16).ok()?;
+        Some(LeaseId { run, number: number.parse().ok()? })
+    }
+}
+
+/// What can be asked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Ask {
+    /// A vehicle wants a bay.
+    Arrive(Request),
+    /// How is my lease?
+    Find(LeaseId),
+    /// Something became known about a lease's vehicle.
+    Report { lease: LeaseId, report: Report },
+    /// Staff close something, for a time or until opened.
+    Close { target: Target, reason: String, by: String, expires_s: Option<u64> },
+    /// Staff open it again.
+    Open { target: Target, by: String },
+    /// What is closed?
+    Closures,
+    /// Staff set a sign.
+    SetMode { sign: SignIx, mode: SignMode, by: String },
+}
+
+/// A vehicle that wants a bay.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Request {
+    /// The asker's own name for this request, 1 to 64 characters: asking again changes nothing.
+    pub request_id: String,
+    /// Where the vehicle is, or will be in `eta_s`.
+    pub at: NodeIx,
+    pub destination: Option<DestinationIx>,
+    pub class: ClassIx,
+    /// Seconds until the vehicle is at `at`.
+    pub eta_s: u32,
+    /// End of the plate, for call-outs only; never stored. At most 4 characters.
+    pub tail: Option<String>,
+}
+
+/// What became known about a lease's vehicle.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Report {
+    /// It stands in a bay, identified; in the promised one where none is named.
+    Parked(Option<BayIx>),
+    /// The promised bay is taken by someone else.
+    BayTaken,
+    /// It is not coming.
+    Cancelled,
+}
+
+/// What a sign does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[derive(utoipa::ToSchema)]
+pub enum SignMode {
+    #[default]
+    Auto,
+    Blank,
+    Full,
+    Closed,
+    /// All segments: 8s to the display's width.
+    Test,
+}
+
+/// What the gateway orders.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Effect {
+    /// Show this on a sign. Absolute, so that the newest wins and any older may be forgotten.
+    Write { sign: SignIx, face: Face },
+    /// Answer, once everything up to `after` is durable or at `by`, whichever comes first.
+    Answer { reply: ReplyId, after: Ticket, by: Mono, answer: Answer },
+    /// Tell upstream. Counts one ticket.
+    Record(Record),
+    /// Keep (or forget) a value over restarts. Counts one ticket.
+    Keep { key: String, value: Option<Vec<u8>> },
+}
+
+/// Values kept over restarts: `(key, JSON)`, see `gateway/keep.rs` for the keys.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Kept {
+    pub entries: Vec<(String, Vec<u8>)>,
+}
+
+/// What an asker gets.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Answer {
+    Allocation(Box<Allocation>),
+    Closures(Vec<ClosureView>),
+    Done,
+    Refused(Refusal),
+}
+
+/// Why not, in terms of what the asker can do about it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Refusal {
+    /// No bay of the site serves this class.
+    ClassNotServed(ClassIx),
+    /// No garage can be reached from there with what is closed now.
+    NoWay(NodeIx),
+    /// The place has too many open leases.
+    TooMany { at: NodeIx, open: u32 },
+    /// There is no such lease, or it ended too long ago.
+    NoSuchLease(LeaseId),
+    /// The lease has ended, so nothing can be reported about it.
+    LeaseEnded { lease: LeaseId, end: End },
+    /// It is not closed.
+    NotClosed(Target),
+    /// The daemon is stopping.
+    Stopping,
+}
+
+/// What a driver was given.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Allocation {
+    /// `None` where nothing could be promised.
+    pub lease: Option<LeaseId>,
+    pub request_id: String,
+    pub promise: Promise,
+    pub class: ClassIx,
+    pub at: NodeIx,
+    pub destination: Option<DestinationIx>,
+    /// Nodes to pass, from `at` to the garage's door.
+    pub way: Vec<NodeIx>,
+    pub portal: Option<NodeIx>,
+    pub garage: Option<GarageIx>,
+    pub level: Option<LevelIx>,
+    pub zone: Option<ZoneIx>,
+    pub bay: Option<BayIx>,
+    /// One sentence for each place where there is a choice, and one for each promise level.
+    pub directions: Vec<String>,
+    pub travel_s: u64,
+    /// When the lease ends if nobody comes.
+    pub deadline: Mono,
+    /// Seconds from now to the deadline.
+    pub expires_in_s: u64,
+    /// Set once the lease has ended.
+    pub end: Option<End>,
+    /// Why there is no firmer promise; empty where there is a bay.
+    pub reason: String,
+}
+
+/// A closure as shown to staff.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, utoipa::ToSchema)]
+pub struct ClosureView {
+    pub target: String,
+    pub reason: String,
+    pub by: String,
+    /// Seconds until it ends by itself; absent where it does not.
+    pub expires_in_s: Option<u64>,
+}
+
+impl Record {
+    /// A record of this lane, stamped.
+    pub fn new(lane: Lane, at: crate::time::Now, body: Body) -> Record {
+        Record { lane, at, body }
+    }
+}

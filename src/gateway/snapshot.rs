@@ -1,0 +1,78 @@
+//! The published picture: what pages, metrics and retained state are made from.
+//!
+//! Built by the owner at most four times a second and shared as one `Arc`; it holds names, so that
+//! whoever reads it needs neither the gateway nor its locks (there are none).
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::door::SignMode;
+use crate::record::{Fullness, Tally};
+use crate::site::Face;
+use crate::time::Now;
+
+/// Everything an observer may want to know, at one instant.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    pub at: Now,
+    /// Grows with every snapshot of this run.
+    pub version: u64,
+    pub garages: Vec<GarageView>,
+    pub units: Vec<UnitView>,
+    pub signs: Vec<SignView>,
+    pub counts: Counts,
+    pub leases_open: u32,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize, utoipa::ToSchema)]
+pub struct GarageView {
+    pub id: String,
+    pub name: String,
+    pub fullness: Fullness,
+    pub closed: bool,
+    pub bays: u32,
+    #[serde(flatten)]
+    pub tally: Tally,
+    /// Free bays the ledger believes in where no unit answers; 0 while all do.
+    pub ledger_free: u32,
+    pub by_class: BTreeMap<String, Tally>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, utoipa::ToSchema)]
+pub struct UnitView {
+    pub id: String,
+    /// Absent until the first reading.
+    pub age_ms: Option<u64>,
+    pub fresh: bool,
+    pub bays: u32,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct SignView {
+    pub id: String,
+    pub name: String,
+    pub mode: SignMode,
+    pub face: Face,
+    /// "count" or "call-out".
+    pub kind: &'static str,
+}
+
+/// Counters since this start, for metrics. Each only grows.
+#[derive(Clone, Debug, Default)]
+pub struct Counts {
+    /// Answers to arrivals, by promise name: bay, zone, garage, signs.
+    pub granted: BTreeMap<&'static str, u64>,
+    /// Leases ended, by how.
+    pub ended: BTreeMap<&'static str, u64>,
+    /// The same where nobody identified the vehicle.
+    pub inferred: u64,
+    /// Requests that came again.
+    pub repeats: u64,
+    /// Leases given another bay.
+    pub moved: u64,
+    pub readings: u64,
+    pub bay_changes: u64,
+    pub refused: u64,
+    pub counter_resets: u64,
+}

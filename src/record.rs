@@ -1,0 +1,214 @@
+//! What the city platform and a later reader of history are told: one closed set of records.
+//!
+//! A record is `(gateway, epoch, lane, seq)` plus a time and a body. The gateway makes bodies, the
+//! store gives each its `seq`, the uplink sends them in order; the JSON of a body is the contract
+//! in `config/schema/*.schema.json`, and a test holds the two together. Names (bay, unit, garage)
+//! are ids from the configuration, never indices, so that history outlives a changed file.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::time::Now;
+
+/// The three queues upstream. Each has its own topic, order and share of the disk.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Lane {
+    /// Someone must look: units lost, the store degraded, records dropped.
+    Alarms,
+    /// What happened: bays, leases, closures.
+    Events,
+    /// Totals of a minute and a garage.
+    Aggregates,
+}
+
+impl Lane {
+    pub const ALL: [Lane; 3] = [Lane::Alarms, Lane::Events, Lane::Aggregates];
+
+    /// The lane's name in topics, metrics and messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Lane::Alarms => "alarms",
+            Lane::Events => "events",
+            Lane::Aggregates => "aggregates",
+        }
+    }
+}
+
+/// A record before the store has numbered it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Record {
+    pub lane: Lane,
+    pub at: Now,
+    pub body: Body,
+}
+
+/// What a bay's sensor says, once debounced.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sensed {
+    Free,
+    Occupied,
+    /// No fresh good sample says either. Never offered, never counted as free or as zero.
+    #[default]
+    Unknown,
+}
+
+/// How firm a promise to a driver is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[derive(utoipa::ToSchema)]
+pub enum Promise {
+    /// No promise: follow the signs.
+    Signs,
+    /// A garage that should have room by its ledger.
+    Garage,
+    /// A zone that should have room by its ledger.
+    Zone,
+    /// A bay that is sensed free and kept for this driver.
+    Bay,
+}
+
+/// How a lease ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[derive(utoipa::ToSchema)]
+pub enum End {
+    /// The driver parked where promised.
+    Fulfilled,
+    /// The driver seems to have parked in another bay of the zone.
+    TookOther,
+    /// The promised bay was taken by someone else and nothing could replace it.
+    Displaced,
+    /// Nobody came in time.
+    Expired,
+    /// Given back by whoever asked.
+    Cancelled,
+}
+
+/// What happened. The tag is `type`, in snake case.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Body {
+    // Events.
+    /// A bay changed.
+    Bay { bay: String, from: Sensed, to: Sensed },
+    /// First complete picture of a unit's bays since the store was made: two bits a bay, hex.
+    UnitBaseline { unit: String, bays: u32, free: u32, occupied: u32, unknown: u32 },
+    /// A driver was given something.
+    LeaseGranted(LeaseBody),
+    /// A lease was given another bay.
+    LeaseMoved(LeaseBody),
+    /// A lease ended.
+    LeaseEnded { lease: String, end: End, inferred: bool, bay: Option<String>, held_s: u64 },
+    /// Staff closed something.
+    Closed { target: String, reason: String, by: String, expires_s: Option<u64> },
+    /// What was closed is open again.
+    Opened { target: String, by: String },
+    /// Staff set a sign's mode.
+    SignMode { sign: String, mode: String, by: String },
+    /// A garage's fullness changed.
+    GarageFullness { garage: String, from: Fullness, to: Fullness },
+    /// A bay is kept out after it turned out taken.
+    Quarantined { bay: String, for_s: u64 },
+    /// The daemon started: what it restored.
+    Started { version: String, leases: u32, closures: u32, durable: bool },
+
+    // Alarms.
+    /// A unit went silent: all its bays are unknown.
+    UnitLost { unit: String, bays: u32, silent_ms: u64 },
+    /// A silent unit answers again.
+    UnitBack { unit: String, bays: u32, lost_ms: u64 },
+    /// The store cannot be written: guiding goes on without it.
+    StoreDegraded { why: String },
+    /// The store is written again.
+    StoreBack { degraded_ms: u64 },
+    /// A store that could not be opened was set aside, and a new one made.
+    StoreSetAside { why: String, moved_to: String },
+    /// Records of a lane were given up, before or after they were numbered.
+    Gap { of: Lane, count: u64, first: Option<u64>, last: Option<u64>, why: String },
+
+    // Aggregates.
+    /// A garage over one window.
+    GarageWindow(GarageWindow),
+}
+
+/// A lease as told upstream.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct LeaseBody {
+    pub lease: String,
+    pub at: String,
+    pub promise: Promise,
+    pub class: String,
+    pub destination: Option<String>,
+    pub garage: Option<String>,
+    pub zone: Option<String>,
+    pub bay: Option<String>,
+    pub travel_s: u64,
+    pub hold_s: u64,
+}
+
+/// How full a garage is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[derive(utoipa::ToSchema)]
+pub enum Fullness {
+    #[default]
+    Spaces,
+    AlmostFull,
+    Full,
+}
+
+/// Totals of one garage over one window. `free + held + occupied + unknown + closed = bays`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct GarageWindow {
+    pub garage: String,
+    pub window_s: u64,
+    /// Cars in and out: by the door's loops, or else by bays that filled and emptied.
+    pub cars_in: u64,
+    pub cars_out: u64,
+    pub counted_by: CountedBy,
+    pub bays: u32,
+    /// The picture at the window's end.
+    #[serde(flatten)]
+    pub now: Tally,
+    pub by_class: BTreeMap<String, Tally>,
+    pub granted: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CountedBy {
+    Loops,
+    Bays,
+}
+
+/// Bays by what they are; each bay is in exactly one of these.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Tally {
+    pub free: u32,
+    /// Sensed free and promised to a driver.
+    pub held: u32,
+    pub occupied: u32,
+    pub unknown: u32,
+    /// Closed or in quarantine, whatever the sensor says.
+    pub closed: u32,
+}
+
+impl Tally {
+    /// All bays counted here.
+    pub fn total(&self) -> u32 {
+        self.free + self.held + self.occupied + self.unknown + self.closed
+    }
+}
+
+impl std::ops::AddAssign for Tally {
+    fn add_assign(&mut self, other: Tally) {
+        self.free += other.free;
+        self.held += other.held;
+        self.occupied += other.occupied;
+        self.unknown += other.unknown;
+        self.closed += other.closed;
+    }
+}
