@@ -170,7 +170,8 @@ impl Owner {
             let wait = self.wait();
             tokio::select! {
                 biased;
-                _ = self.ports.durable.changed() => (),
+                // A store that is gone makes this an error, which only closes this way in.
+                Ok(()) = self.ports.durable.changed() => (),
                 urgent = self.urgent.recv() => match urgent {
                     None | Some(Urgent::Stop) => break,
                     Some(urgent) => self.urgent(urgent),

@@ -118,7 +118,7 @@ fn guessed(
     let may_use = &view.site.classes[want.class.at()].may_use;
     let cheapest = may_use.iter().map(|(_, penalty_s)| *penalty_s).min().unwrap_or(0);
     let unsure = u64::from(view.tuning.unsure_penalty_s + cheapest) * 1_000;
-    let mut nearest: Option<Choice> = None;
+    let (mut nearest, mut any_room): (Option<Choice>, bool) = (None, false);
     for zone in view.site.garages[garage.at()].zones.clone().map(ZoneIx) {
         let compatible = view.bays.compatible(zone, may_use);
         if compatible == 0 || !view.ledger.silent(zone) {
@@ -134,6 +134,7 @@ fn guessed(
         };
         let bays = view.site.zones[zone.at()].bays.len() as u32;
         if view.ledger.zone_room(zone, compatible, bays) {
+            any_room = true;
             if best.is_none_or(|best| choice.cost_ms < best.cost_ms) {
                 *best = Some(choice);
             }
@@ -143,6 +144,7 @@ fn guessed(
     }
     // No zone is sure of room, but together they may be: then the garage is promised.
     if let Some(nearest) = nearest
+        && !any_room
         && view.ledger.room(view.site, garage) > 0
         && best.is_none_or(|best| nearest.cost_ms < best.cost_ms)
     {

@@ -165,15 +165,13 @@ impl Ledger {
                 free.clamp(0, unseen)
             }
         };
-        // Shared out as the zones' free bays were when last seen, or evenly where none were seen.
+        // Shared out as the zones' free bays were when last seen, or by size where none were seen.
         let room = book.room;
-        let weight = |zone: ZoneIx, unknown: i64, zones: &[ZoneBook]| {
-            let seen = i64::from(zones[zone.at()].before.free);
-            if seen > 0 { seen } else { unknown.min(1) }
-        };
-        let total: i64 = silent.iter().map(|(z, unknown)| weight(*z, *unknown, &self.zones)).sum();
+        let seen = |zone: ZoneIx, zones: &[ZoneBook]| i64::from(zones[zone.at()].before.free);
+        let any: i64 = silent.iter().map(|(zone, _)| seen(*zone, &self.zones)).sum();
+        let total = if any > 0 { any } else { unseen };
         for (zone, unknown) in silent {
-            let share = weight(zone, unknown, &self.zones);
+            let share = if any > 0 { seen(zone, &self.zones) } else { unknown };
             let share = (room * share).checked_div(total).unwrap_or(0);
             self.zones[zone.at()].room = share.min(unknown);
         }

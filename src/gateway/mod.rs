@@ -15,6 +15,8 @@ mod choose;
 mod close;
 mod door;
 mod fill;
+#[cfg(test)]
+mod history;
 mod keep;
 mod lease;
 mod ledger;

@@ -79,17 +79,21 @@ impl Gateway {
         }
     }
 
-    /// Bays changed by a reading.
+    /// Bays changed by a reading: all are brought up to date before any consequence is drawn, or a
+    /// driver would be moved to a bay that the same reading shows taken.
     fn sensed(&mut self, unit: UnitIx, changes: &[(BayIx, Sensed)], effects: &mut Vec<Effect>) {
         let told = self.units[unit.at()].baselined;
+        let mut before = Vec::with_capacity(changes.len());
         for (bay, to) in changes.iter().copied() {
-            let from = self.bays.change(bay, |state| {
+            before.push(self.bays.change(bay, |state| {
                 if to == Sensed::Occupied {
                     state.presumed = None;
                 }
                 std::mem::replace(&mut state.sensed, to)
-            });
-            self.counts.bay_changes += 1;
+            }));
+        }
+        self.counts.bay_changes += changes.len() as u64;
+        for ((bay, to), from) in changes.iter().copied().zip(before) {
             let recorded = std::mem::replace(&mut self.recorded[bay.at()], to);
             if told && recorded != to {
                 let bay = self.site.bay_id(bay);
