@@ -1,4 +1,7 @@
 //! A whole site on one machine: what `parkway demo` shows.
 
-pub mod rng;
-pub mod world;
+mod devices;
+mod files;
+mod http;
+mod rng;
+mod world;

@@ -558,9 +558,7 @@ mod tests {
             let site = self.world.site.clone();
             let held: BTreeSet<BayIx> = self.held.values().copied().collect();
             let fits = |bay: &BayIx| {
-                site.bays[bay.at()].class == class
-                    && !self.world.taken(*bay)
-                    && !held.contains(bay)
+                site.bays[bay.at()].class == class && !self.world.taken(*bay) && !held.contains(bay)
             };
             let mut bays = (0..).map(BayIx).take(site.bays.len());
             let answer = match bays.find(fits) {
