@@ -1,11 +1,15 @@
 //! parkway: an edge gateway for underground parking.
 #![deny(unsafe_code)]
 
+pub mod cli;
 pub mod config;
+#[cfg(feature = "demo")]
+pub mod demo;
 pub mod gateway;
 pub mod owner;
 pub mod profile;
 pub mod record;
+pub mod run;
 pub mod site;
 pub mod store {
     pub mod queue;
