@@ -2,6 +2,7 @@
 #![deny(unsafe_code)]
 
 pub mod config;
+pub mod field;
 pub mod gateway;
 pub mod owner;
 pub mod profile;
