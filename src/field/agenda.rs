@@ -495,23 +495,24 @@ impl Agenda {
         self.signs.hold(unit, until);
         match outcome {
             Outcome::Exception(_) => (),
-            Outcome::Silent => self.cut(now, true),
+            Outcome::Silent => self.cut(now),
             _ => {
                 // The peer may have started anew, with its displays blank.
                 self.signs.forget(None);
-                self.cut(now, false);
+                self.cut(now);
             }
         }
     }
 
-    /// The connection is gone; after a time-out we gave it up ourselves. One that was of use is
-    /// replaced at once then, since the other units are waiting.
-    fn cut(&mut self, now: Mono, ours: bool) {
+    /// The connection is gone. One that was of use is replaced at once, since the other units are
+    /// waiting; the breaker of the unit that it was lost to keeps that rare. One that was of no
+    /// use is waited for ever longer, until a connection has lasted.
+    fn cut(&mut self, now: Mono) {
         let Link::Up { since, useful } = self.link else { return };
         if useful && now.since(since) >= STEADY {
             self.delay.reset();
         }
-        let wait = if useful && ours { Duration::ZERO } else { self.delay.grow(&mut self.jitter) };
+        let wait = if useful { Duration::ZERO } else { self.delay.grow(&mut self.jitter) };
         self.status.state = LineState::Connecting;
         self.link = Link::Cut { retry_at: now + wait };
     }
