@@ -40,6 +40,21 @@ struct Slot {
     alone: bool,
 }
 
+impl Slot {
+    fn words(&self) -> usize {
+        self.desired.as_ref().map_or(0, Vec::len)
+    }
+
+    /// Whether `next` lies right behind this one and may share its write.
+    fn joins(&self, next: &Slot) -> bool {
+        self.unit == next.unit
+            && self.replies == next.replies
+            && usize::from(self.first) + self.words() == usize::from(next.first)
+            && !self.alone
+            && !next.alone
+    }
+}
+
 /// The displays of a line, by unit and address.
 #[derive(Clone, Debug, Default)]
 pub struct Signs {
@@ -130,24 +145,30 @@ impl Signs {
             Some(at) => early.len() + at,
             None => early.iter().position(due)?,
         };
-        let first = &self.slots[from];
-        let mut words: Vec<u16> = first.desired.clone()?;
-        let mut end = from + 1;
-        while let Some(slot) = self.slots.get(end)
-            && !(first.alone || slot.alone)
-            && slot.unit == first.unit
-            && slot.replies == first.replies
-            && usize::from(slot.first) == usize::from(first.first) + words.len()
-            && due(slot)
-            && let Some(more) = &slot.desired
-            && words.len() + more.len() <= WORDS_MAX
+        // Neighbours on both sides that are due join, as far as one write can carry them.
+        let mut slots = from..from + 1;
+        let mut carried = self.slots[from].words();
+        while slots.start > 0
+            && due(&self.slots[slots.start - 1])
+            && self.slots[slots.start - 1].joins(&self.slots[slots.start])
+            && carried + self.slots[slots.start - 1].words() <= WORDS_MAX
         {
-            words.extend_from_slice(more);
-            end += 1;
+            slots.start -= 1;
+            carried += self.slots[slots.start].words();
         }
-        self.cursor = end;
-        let (unit, first, replies) = (first.unit, first.first, first.replies);
-        Some(Batch { unit, first, words, replies, slots: from..end })
+        while slots.end < self.slots.len()
+            && due(&self.slots[slots.end])
+            && self.slots[slots.end - 1].joins(&self.slots[slots.end])
+            && carried + self.slots[slots.end].words() <= WORDS_MAX
+        {
+            carried += self.slots[slots.end].words();
+            slots.end += 1;
+        }
+        self.cursor = slots.end;
+        let first = &self.slots[slots.start];
+        let wanted = self.slots[slots.clone()].iter().flat_map(|slot| &slot.desired);
+        let words = wanted.flatten().copied().collect();
+        Some(Batch { unit: first.unit, first: first.first, words, replies: first.replies, slots })
     }
 
     /// The write arrived.
