@@ -237,8 +237,9 @@ pub struct LineOf<'a> {
     pub address: SocketAddr,
     pub period_ms: u32,
     pub timeout_ms: u32,
-    /// Address and profile of each unit: "bays" (two blocks of 20 registers and two counters),
-    /// "panel" (64 numbers from 0, 8 texts of 8 characters from 1000) or "mute" (4 numbers).
+    /// Address and profile of each unit: "bays" (640 points in two blocks of 20 registers, and two
+    /// counters), "plain" (630 points in one block), "panel" (64 numbers from 0, 8 texts of 8
+    /// characters from 1000) or "mute" (4 numbers that answer no write).
     pub units: &'a [(u8, &'a str)],
 }
 
@@ -256,10 +257,11 @@ pub fn site(lines: &[LineOf<'_>], signs: &str) -> Arc<Site> {
             text += &format!(
                 "[[line.unit]]\nid = \"u{n}-{unit}\"\naddress = {unit}\nprofile = \"{profile}\"\n"
             );
-            if *profile == "bays" {
+            if matches!(*profile, "bays" | "plain") {
                 zones += &format!(
-                    "[[garage.level.zone]]\nid = \"z{n}-{unit}\"\nbays = \"1-640\"\n\
-                     unit = \"u{n}-{unit}\"\nfirst_point = 0\nwalk_s = 30\n"
+                    "[[garage.level.zone]]\nid = \"z{n}-{unit}\"\nbays = \"1-{}\"\n\
+                     unit = \"u{n}-{unit}\"\nfirst_point = 0\nwalk_s = 30\n",
+                    if *profile == "bays" { 640 } else { 630 }
                 );
             }
         }
@@ -333,6 +335,10 @@ id = "bays"
 source = "a test"
 bays = { table = "holding", base = 0, points = 640, layout = { kind = "bits" }, block_max = 20 }
 counters = { table = "holding", base = 100, count = 2, word_order = "high-first" }
+[[profile]]
+id = "plain"
+source = "a test"
+bays = { table = "holding", base = 0, points = 630, layout = { kind = "bits" } }
 [[profile]]
 id = "panel"
 source = "a test"
