@@ -5,6 +5,7 @@ pub mod cli;
 pub mod config;
 #[cfg(feature = "demo")]
 pub mod demo;
+pub mod field;
 pub mod gateway;
 pub mod owner;
 pub mod profile;
