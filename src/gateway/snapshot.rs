@@ -48,7 +48,7 @@ pub struct UnitView {
     pub bays: u32,
 }
 
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, utoipa::ToSchema)]
 pub struct SignView {
     pub id: String,
     pub name: String,
