@@ -80,14 +80,15 @@ fn parse(level: &str) -> Result<EnvFilter, LogError> {
     if level.trim().is_empty() {
         return Err(bad("it is empty".to_owned()));
     }
-    for part in level.split(',').map(str::trim) {
+    let parts: Vec<&str> = level.split(',').map(str::trim).collect();
+    for part in &parts {
         // A lone word is taken for a module by the filter's own parser, so "inof" would pass.
-        let is_level = ["off", "error", "warn", "info", "debug", "trace"].contains(&part);
+        let is_level = ["off", "error", "warn", "info", "debug", "trace"].contains(part);
         if !is_level && !part.contains('=') {
             return Err(bad(format!("{part:?} is no level")));
         }
     }
-    EnvFilter::builder().parse(level).map_err(|error| bad(error.to_string()))
+    EnvFilter::builder().parse(parts.join(",")).map_err(|error| bad(error.to_string()))
 }
 
 /// systemd says in `JOURNAL_STREAM` which socket leads to the journal. Only where that is our
