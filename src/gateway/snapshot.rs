@@ -30,6 +30,8 @@ pub struct GarageView {
     pub id: String,
     pub name: String,
     pub fullness: Fullness,
+    /// Staff closed the whole garage. `closed` in JSON is the tally's: how many bays are.
+    #[serde(rename = "shut")]
     pub closed: bool,
     pub bays: u32,
     #[serde(flatten)]
