@@ -68,6 +68,7 @@ function keep(parent, items, key, build, fill) {
 function fillBar(bar, tally, bays) {
   if (!bar.firstChild) for (const state of STATES) bar.append(make("i", state));
   STATES.forEach((state, i) => {
+    bar.children[i].hidden = !tally[state];
     bar.children[i].style.width = bays ? `${(100 * tally[state]) / bays}%` : "0";
   });
   const words = STATES.map((s) => `${tally[s]} ${s}`).join(", ");
@@ -138,11 +139,11 @@ function garageRow(garage) {
 }
 
 function fillGarage(row, garage) {
-  const tag = garage.closed ? "closed" : garage.fullness;
+  const tag = garage.shut ? "closed" : garage.fullness;
   const [, , label] = row.children[0].children;
   label.hidden = tag === "spaces";
   label.className = `tag ${tag}`;
-  put(label, garage.closed ? "closed" : FULLNESS[garage.fullness]);
+  put(label, garage.shut ? "closed" : FULLNESS[garage.fullness]);
   fillBar(row.children[1].firstChild, garage, garage.bays);
   STATES.forEach((state, i) => {
     const cell = row.children[2 + i];
@@ -158,8 +159,8 @@ function fillGarage(row, garage) {
 }
 
 function garages(state) {
-  const full = state.garages.filter((g) => g.fullness === "full" && !g.closed).length;
-  const shut = state.garages.filter((g) => g.closed).length;
+  const full = state.garages.filter((g) => g.fullness === "full" && !g.shut).length;
+  const shut = state.garages.filter((g) => g.shut).length;
   const notes = [String(state.garages.length)];
   if (full) notes.push(`${full} full`);
   if (shut) notes.push(`${shut} closed`);
@@ -220,7 +221,7 @@ function lines(state) {
     const fine = trip === null ? "no answer yet" : `${(trip / 1000).toFixed(1)} ms a request`;
     put(node.children[1], trouble || fine);
     put(node.children[2],
-      `${plural(line.timeouts_total, "time-out")} · ${count.format(line.missed_slots_total)} missed`);
+      `${count.format(line.timeouts_total)} late · ${count.format(line.missed_slots_total)} missed`);
   });
 }
 
