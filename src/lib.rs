@@ -7,12 +7,17 @@ pub mod config;
 pub mod demo;
 pub mod field;
 pub mod gateway;
+pub mod http;
+pub mod log;
+pub mod metrics;
 pub mod owner;
 pub mod profile;
 pub mod record;
 pub mod run;
 pub mod site;
+pub mod status;
 pub mod store {
     pub mod queue;
 }
+pub mod systemd;
 pub mod time;
