@@ -7,7 +7,5 @@ pub mod owner;
 pub mod profile;
 pub mod record;
 pub mod site;
-pub mod store {
-    pub mod queue;
-}
+pub mod store;
 pub mod time;
