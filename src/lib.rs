@@ -3,6 +3,7 @@
 
 pub mod config;
 pub mod gateway;
+pub mod outbox;
 pub mod owner;
 pub mod profile;
 pub mod record;

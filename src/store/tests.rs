@@ -70,7 +70,7 @@ fn a_lane_above_its_bound_loses_its_oldest_and_says_so() {
     assert_eq!(lane.dropped, 4_000 - left.len() as u64);
     let gaps = rig.chunks(Lane::Alarms);
     let mut told = 0;
-    for gap in gaps.iter().flat_map(|chunk| lines(chunk)) {
+    for gap in gaps.iter().flat_map(lines) {
         assert_eq!((gap["type"].as_str(), gap["of"].as_str()), (Some("gap"), Some("events")));
         assert_eq!(gap["first"].as_u64().unwrap(), told + 1, "gaps leave something out");
         told = gap["last"].as_u64().unwrap();
@@ -177,7 +177,7 @@ impl Rig {
     /// `(seq, bay)` of all that is committed.
     fn read_all(&self, lane: Lane) -> Vec<(u64, u64)> {
         let chunks = self.chunks(lane);
-        let lines = chunks.iter().flat_map(|chunk| lines(chunk));
+        let lines = chunks.iter().flat_map(lines);
         let pair = |line: serde_json::Value| {
             (line["seq"].as_u64().unwrap(), line["bay"].as_str().unwrap().parse().unwrap())
         };

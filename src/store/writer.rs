@@ -187,8 +187,9 @@ impl Writer {
                     self.strikes = 0;
                 }
                 self.bytes = outcome.bytes;
-                for at in 0..3 {
-                    self.dropped[at] += forgotten[at] + outcome.given_up[at];
+                let given_up = forgotten.iter().zip(outcome.given_up);
+                for (sum, (forgotten, given_up)) in self.dropped.iter_mut().zip(given_up) {
+                    *sum += forgotten + given_up;
                 }
                 self.parts.durable.send_if_modified(|mark| {
                     let grows = batch.upto > *mark;
