@@ -413,11 +413,11 @@ impl Sim {
     /// Some of what was on the way still arrives; no answer does.
     fn cut(&mut self) {
         self.link = false;
-        for lane in Lane::ALL {
-            self.allow(lane);
-        }
         for _ in 0..self.below(4) {
             self.broker_reads();
+        }
+        for lane in Lane::ALL {
+            self.allow(lane);
         }
         self.wire.clear();
         self.answers.clear();
@@ -476,7 +476,8 @@ impl Sim {
     }
 
     fn allow(&mut self, lane: Lane) {
-        self.consumer[lane as usize].allowed += LIMITS.window as u64;
+        let consumer = &mut self.consumer[lane as usize];
+        consumer.allowed = consumer.repeats + LIMITS.window as u64;
     }
 
     fn step(&mut self, input: Input) {
