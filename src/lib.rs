@@ -10,3 +10,4 @@ pub mod record;
 pub mod site;
 pub mod store;
 pub mod time;
+pub mod uplink;

@@ -208,12 +208,12 @@ impl Store {
 
     /// Removes a delivered chunk with the next commit; [`Tide::removed`] tells when it is gone.
     pub fn remove(&self, lane: Lane, first: u64) {
-        self.queue.remove(Removal { lane, first, unreadable: false });
+        self.queue.remove(Removal { lane, first, undelivered: None });
     }
 
-    /// Takes a chunk that cannot be read out of the lane, and tells upstream by a gap record.
-    pub fn put_aside(&self, lane: Lane, first: u64) {
-        self.queue.remove(Removal { lane, first, unreadable: true });
+    /// Takes a chunk that can never be delivered out of the lane; a gap record tells upstream.
+    pub fn put_aside(&self, lane: Lane, first: u64, why: &'static str) {
+        self.queue.remove(Removal { lane, first, undelivered: Some(why) });
     }
 
     /// Commits what waits and closes the store; true if that was done `within` the time given.

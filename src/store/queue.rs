@@ -30,8 +30,8 @@ pub enum Item {
 pub struct Removal {
     pub lane: Lane,
     pub first: u64,
-    /// It goes because it cannot be read, not because it was delivered.
-    pub unreadable: bool,
+    /// Why it goes undelivered; `None` where it was delivered.
+    pub undelivered: Option<&'static str>,
 }
 
 /// Shared by the owner, the uplink and the store's thread.

@@ -109,7 +109,7 @@ fn a_broken_value_is_put_aside_and_told() {
     }
     assert_eq!(rig.store.read(Lane::Events, 2, 4), Found::Unreadable { first: 2 });
     rig.store.remove(Lane::Events, 1);
-    rig.store.put_aside(Lane::Events, 2);
+    rig.store.put_aside(Lane::Events, 2, "test");
     let mut tide = rig.store.tide();
     while tide.borrow_and_update().removed[Lane::Events as usize] < 3 {
         std::thread::sleep(Duration::from_millis(1));

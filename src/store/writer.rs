@@ -387,25 +387,25 @@ impl Write<'_> {
         };
         self.outcome.bytes[at] =
             self.outcome.bytes[at].saturating_sub((key.len() + value.len()) as u64);
-        if removal.unreadable {
-            self.put_aside(removal, &value)?;
+        if let Some(why) = removal.undelivered {
+            self.put_aside(removal, &value, why)?;
         }
         Ok(())
     }
 
-    fn put_aside(&mut self, removal: &Removal, value: &[u8]) -> Result<(), String> {
+    fn put_aside(&mut self, removal: &Removal, value: &[u8], why: &str) -> Result<(), String> {
         let Removal { lane, first, .. } = *removal;
         let tree = &self.opened.lanes[lane as usize];
         let after = tree.get_gt(first.to_be_bytes()).map_err(|error| error.to_string())?;
         let after = after.and_then(|(key, _)| key.as_ref().try_into().ok());
         let next = after.map_or(self.outcome.next[lane as usize], u64::from_be_bytes);
         let count = next.saturating_sub(first);
-        tracing::error!(lane = lane.name(), first, count, "store: unreadable records set aside");
+        tracing::error!(lane = lane.name(), first, count, why, "store: records set aside");
         if self.opened.aside.len() < ASIDE_MAX {
             let key = format!("{}/{first:020}", lane.name());
             self.opened.aside.insert(key, value).map_err(|error| error.to_string())?;
         }
-        self.gap(lane, count, Some((first, next.saturating_sub(1))), "the disk returned nonsense");
+        self.gap(lane, count, Some((first, next.saturating_sub(1))), why);
         Ok(())
     }
 
