@@ -12,7 +12,7 @@ use super::door::{Effect, Kept, LeaseId, SignMode, Ticket};
 use super::lease::Lease;
 use super::{Gateway, Timer};
 use crate::record::{Body, Lane, Promise, Sensed};
-use crate::site::{BayIx, GarageIx, Scope, SignIx, Target, UnitIx};
+use crate::site::{BayIx, GarageIx, Scope, SignIx, Site, Target, Unit, UnitIx};
 use crate::time::Mono;
 
 #[derive(Serialize, Deserialize)]
@@ -70,6 +70,16 @@ struct KeptLedger {
 /// Key of a lease's value.
 pub fn lease_key(id: LeaseId) -> String {
     format!("lease/{id}")
+}
+
+/// A digest of the names of a unit's bays, in point order.
+pub fn wiring(site: &Site, unit: &Unit) -> u32 {
+    let mut digest = crc32fast::Hasher::new();
+    for bay in unit.bays.iter().flatten() {
+        digest.update(site.bay_id(*bay).as_bytes());
+        digest.update(b"\n");
+    }
+    digest.finalize()
 }
 
 /// Last recorded states of a unit's bays, one letter each, in point order.
@@ -132,7 +142,8 @@ impl Gateway {
     }
 
     pub(super) fn keep_unit(&mut self, unit: UnitIx, effects: &mut Vec<Effect>) {
-        let kept = KeptUnit { wiring: self.wiring(unit), states: states(self, unit) };
+        let wiring = self.units[unit.at()].wiring;
+        let kept = KeptUnit { wiring, states: states(self, unit) };
         let key = format!("unit/{}", self.site.units[unit.at()].id);
         self.keep(key, Some(json(&kept)), effects);
     }
@@ -141,15 +152,6 @@ impl Gateway {
         let Some(occupied) = self.ledger.occupied(garage) else { return };
         let key = format!("ledger/{}", self.site.garages[garage.at()].id);
         self.keep(key, Some(json(&KeptLedger { occupied })), effects);
-    }
-
-    fn wiring(&self, unit: UnitIx) -> u32 {
-        let mut digest = crc32fast::Hasher::new();
-        for bay in self.site.units[unit.at()].bays.iter().flatten() {
-            digest.update(self.site.bay_id(*bay).as_bytes());
-            digest.update(b"\n");
-        }
-        digest.finalize()
     }
 
     /// Takes an earlier run's values; also late, when a store came back after the start.
@@ -281,7 +283,7 @@ impl Gateway {
             return Ok(());
         }
         let bays: Vec<BayIx> = self.site.units[unit.at()].bays.iter().flatten().copied().collect();
-        if kept.wiring != self.wiring(unit) || kept.states.len() != bays.len() {
+        if kept.wiring != self.units[unit.at()].wiring || kept.states.len() != bays.len() {
             return Err("its bays are wired otherwise now".to_owned());
         }
         for (bay, letter) in bays.into_iter().zip(kept.states.bytes()) {

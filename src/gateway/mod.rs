@@ -116,7 +116,7 @@ impl Gateway {
             next_lease: 0,
             started: false,
             stopping: false,
-            units: site.units.iter().map(unit::UnitState::new).collect(),
+            units: site.units.iter().map(|unit| unit::UnitState::new(&site, unit)).collect(),
             bays: bays::Bays::new(site.clone()),
             recorded: vec![crate::record::Sensed::Unknown; site.bays.len()],
             closed_nodes: no_nodes,

@@ -7,9 +7,9 @@
 use super::door::{Effect, Reading};
 use super::ledger::Passed;
 use super::sense::Points;
-use super::{Gateway, Timer};
+use super::{Gateway, Timer, keep};
 use crate::record::{Body, Lane, Sensed};
-use crate::site::{BayIx, GarageIx, Scope, Unit, UnitIx, ZoneIx};
+use crate::site::{BayIx, GarageIx, Scope, Site, Unit, UnitIx, ZoneIx};
 use crate::time::Mono;
 
 /// One unit's present.
@@ -29,10 +29,12 @@ pub struct UnitState {
     /// Upstream knows its bays, by a baseline of this store's life.
     pub baselined: bool,
     heard: bool,
+    /// See [`keep::wiring`]: worked out once, because each changed bay is kept under it.
+    pub wiring: u32,
 }
 
 impl UnitState {
-    pub fn new(unit: &Unit) -> UnitState {
+    pub fn new(site: &Site, unit: &Unit) -> UnitState {
         UnitState {
             points: Points::new(&unit.bays),
             polled: unit.bays.iter().any(Option::is_some),
@@ -42,6 +44,7 @@ impl UnitState {
             lost_at: None,
             baselined: false,
             heard: false,
+            wiring: keep::wiring(site, unit),
         }
     }
 
@@ -157,7 +160,7 @@ impl Gateway {
         if std::mem::replace(&mut self.units[ix.at()].baselined, true) {
             return;
         }
-        let states = super::keep::states(self, ix);
+        let states = keep::states(self, ix);
         let count = |letter: u8| states.bytes().filter(|b| *b == letter).count() as u32;
         let body = Body::UnitBaseline {
             unit: self.site.units[ix.at()].id.clone(),
