@@ -189,8 +189,8 @@ function signs(state) {
     const [face, , sub] = node.firstChild.children;
     face.className = `face ${faceKind(sign.face)}`;
     put(face.firstChild, sign.shows || "dark");
-    node.className = sign.mode === "auto" ? "" : "warn";
-    put(sub, sign.mode === "auto" ? `${sign.id} · ${sign.kind}` : `set to ${sign.mode} by staff`);
+    node.className = `${sign.kind} ${sign.mode === "auto" ? "" : "warn"}`;
+    put(sub, sign.mode === "auto" ? `${sign.id} · ${sign.kind}` : `staff: ${sign.mode}`);
   });
 }
 
@@ -211,14 +211,14 @@ function lines(state) {
     const node = make("div");
     const head = make("p", "head");
     head.append(make("span", "dot"), make("span", "", line.id));
-    node.append(head, make("p", "sub say"), make("p", "sub"));
+    node.append(head, make("p", "sub say"), make("p", "sub rest"));
     node.title = line.endpoint;
     return node;
   }, (node, line) => {
     const [level, trouble] = lineTrouble(line, units);
     node.className = level;
     const trip = line.last_round_trip_us;
-    const fine = trip === null ? "no answer yet" : `${(trip / 1000).toFixed(1)} ms a request`;
+    const fine = trip === null ? "no answer yet" : `${(trip / 1000).toFixed(1)} ms`;
     put(node.children[1], trouble || fine);
     put(node.children[2],
       `${count.format(line.timeouts_total)} late · ${count.format(line.missed_slots_total)} missed`);
