@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use axum::body::Body;
 use axum::http::{Request, Response, header};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt as _;
 use tower::ServiceExt as _;
@@ -542,6 +543,97 @@ async fn pages_load_nothing_from_elsewhere() {
     }
 }
 
+#[tokio::test]
+async fn parkway_status_shows_what_the_page_shows() {
+    let bench = Bench::new();
+    bench.token.send_replace(Some("s3cret".to_owned()));
+    let (url, server) = bench.serve().await;
+    let ask = move |token: Option<&'static str>| {
+        let url = url.clone();
+        tokio::task::spawn_blocking(move || crate::cli::status::status(&url, token))
+    };
+    let text = ask(Some("s3cret")).await.unwrap().unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[0], "Test site (test-1): ready, parkway 0.1.0");
+    assert_eq!(
+        lines[1],
+        "bays     7 free, 1 held, 9 occupied, 2 unknown, 1 closed of 20; 1 leases open"
+    );
+    assert_eq!(lines[3], "lines    1 of 1 up");
+    let refused = ask(None).await.unwrap().unwrap_err().to_string();
+    assert!(refused.ends_with("answered 401 Unauthorized"), "{refused}");
+    bench.app.stop.cancel();
+    server.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn stopping_ends_streams_and_closes_the_port() {
+    let bench = Bench::new();
+    let (url, server) = bench.serve().await;
+    let address = url.strip_prefix("http://").unwrap().to_owned();
+    let mut follower = connect(&address, "/v1/state/stream").await;
+    let mut idle = tokio::net::TcpStream::connect(&address).await.unwrap();
+    read_until(&mut follower, "event: state").await;
+    let began = Instant::now();
+    bench.app.stop.cancel();
+    server.await.unwrap().unwrap();
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    let mut rest = Vec::new();
+    follower.read_to_end(&mut rest).await.unwrap();
+    assert!(rest.ends_with(b"0\r\n\r\n"), "the stream ends as HTTP wants it to");
+    assert_eq!(idle.read(&mut [0; 8]).await.unwrap(), 0);
+    assert!(tokio::net::TcpStream::connect(&address).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn half_a_request_is_not_waited_for() {
+    let bench = Bench::new();
+    let (url, _server) = bench.serve().await;
+    let address = url.strip_prefix("http://").unwrap();
+    let mut slow = tokio::net::TcpStream::connect(address).await.unwrap();
+    slow.write_all(b"GET / HTTP/1.1\r\nhost:").await.unwrap();
+    let began = tokio::time::Instant::now();
+    let mut rest = Vec::new();
+    slow.read_to_end(&mut rest).await.unwrap();
+    let took = began.elapsed();
+    assert!((9..12).contains(&took.as_secs()), "{took:?}");
+}
+
+#[tokio::test]
+async fn connections_beyond_the_bound_wait_for_a_place() {
+    let bench = Bench::new();
+    let (url, _server) = bench.serve().await;
+    let address = url.strip_prefix("http://").unwrap().to_owned();
+    let mut held = Vec::new();
+    for _ in 0..256 {
+        held.push(tokio::net::TcpStream::connect(&address).await.unwrap());
+    }
+    let mut one_more = connect(&address, "/healthz").await;
+    let mut first = [0; 1];
+    let early = tokio::time::timeout(Duration::from_millis(300), one_more.read(&mut first)).await;
+    assert!(early.is_err(), "served beyond the bound");
+    drop(held.pop());
+    let late = tokio::time::timeout(Duration::from_secs(5), one_more.read(&mut first)).await;
+    assert_eq!(late.unwrap().unwrap(), 1);
+}
+
+async fn connect(address: &str, path: &str) -> tokio::net::TcpStream {
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let head = format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream
+}
+
+async fn read_until(stream: &mut tokio::net::TcpStream, wanted: &str) {
+    let mut text = Vec::new();
+    while !String::from_utf8_lossy(&text).contains(wanted) {
+        let mut chunk = [0; 4_096];
+        let length = stream.read(&mut chunk).await.unwrap();
+        assert!(length > 0, "the stream ended before {wanted:?}");
+        text.extend(&chunk[..length]);
+    }
+}
+
 /// A router with a stand-in owner behind it.
 struct Bench {
     app: Arc<App>,
@@ -590,6 +682,15 @@ impl Bench {
         let app = App::new(context, CancellationToken::new());
         let (snapshot, asked) = (Arc::new(snapshot), Arc::default());
         (Bench { app, token, status, snapshot, asked, _silent: None }, inbox)
+    }
+
+    /// A real server on a free port of loopback, which ends with the bench's own stop.
+    async fn serve(&self) -> (String, tokio::task::JoinHandle<std::io::Result<()>>) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let stop = self.app.stop.clone();
+        let stopped = async move { stop.cancelled().await };
+        (url, tokio::spawn(serve(listener, self.app.context.clone(), stopped)))
     }
 
     async fn send(&self, request: Request<Body>) -> Response<Body> {
