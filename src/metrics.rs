@@ -19,7 +19,7 @@ use crate::gateway::Snapshot;
 use crate::record::Fullness;
 use crate::status::{LineState, Status, StoreState, UnitState, UplinkState};
 
-pub use table::{Kind, describe};
+pub use table::{Kind, describe, markdown};
 
 /// What HTTP takes from a request for a bay to its answer, commit included: from a tenth of a
 /// millisecond (no disk waited for) to the request's own time limit.
@@ -217,7 +217,7 @@ fn leases(page: &mut Page, snapshot: &Snapshot) {
         ("parkway_requests_refused_total", counts.refused),
         ("parkway_readings_total", counts.readings),
         ("parkway_bay_changes_total", counts.bay_changes),
-        ("parkway_counter_resets_total", counts.counter_resets),
+        ("parkway_door_resets_total", counts.counter_resets),
     ] {
         page.set(name, &[], number(count));
     }

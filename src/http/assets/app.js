@@ -153,7 +153,8 @@ function fillGarage(row, garage) {
   const ledger = row.children[7];
   ledger.classList.toggle("nil", !garage.ledger_free);
   put(ledger, garage.ledger_free ? `≈ ${count.format(garage.ledger_free)}` : "–");
-  const few = STATES.slice(1).filter((s) => garage[s]).map((s) => `${count.format(garage[s])} ${s}`);
+  const rest = STATES.slice(1).filter((s) => garage[s]);
+  const few = rest.map((s) => `${count.format(garage[s])} ${s}`);
   if (garage.ledger_free) few.push(`≈ ${count.format(garage.ledger_free)} free by ledger`);
   put(row.children[8], few.join(" · "));
 }
@@ -221,7 +222,7 @@ function lines(state) {
     const fine = trip === null ? "no answer yet" : `${(trip / 1000).toFixed(1)} ms`;
     put(node.children[1], trouble || fine);
     put(node.children[2],
-      `${count.format(line.timeouts_total)} late · ${count.format(line.missed_slots_total)} missed`);
+      `${count.format(line.timeouts_total)} late, ${count.format(line.missed_slots_total)} missed`);
   });
 }
 
@@ -231,7 +232,8 @@ function upstream(state) {
   put(at("uplink-note"), `${broker} · ${count.format(uplink.outstanding)} under way`);
   keep(at("lanes"), store.lanes, (l) => l.lane, (lane) => {
     const node = make("div");
-    node.append(make("p", "head", lane.lane), make("p", "count"), make("p", "sub"), make("p", "sub say"));
+    node.append(make("p", "head", lane.lane), make("p", "count"));
+    node.append(make("p", "sub"), make("p", "sub say"));
     return node;
   }, (node, lane) => {
     put(node.children[1], `${count.format(lane.backlog_records)} waiting`);
