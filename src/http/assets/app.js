@@ -196,11 +196,12 @@ function signs(state) {
 }
 
 function lineTrouble(line, units) {
-  if (line.state !== "up") return ["bad", line.state === "down" ? "no connection" : "connecting"];
+  if (line.state !== "up") return ["bad", line.state];
+  const names = (some) => some.map((u) => u.id).filter((id) => id !== line.id).join(", ");
   const open = line.units.filter((u) => u.state !== "ok");
-  if (open.length) return ["warn", `${open.map((u) => u.id).join(", ")} silent`];
+  if (open.length) return ["warn", `${names(open)} silent`.trim()];
   const old = line.units.filter((u) => units.get(u.id)?.fresh === false);
-  if (old.length) return ["warn", `${old.map((u) => u.id).join(", ")}: old readings`];
+  if (old.length) return ["warn", `${names(old)} not fresh`.trim()];
   return ["good", ""];
 }
 
