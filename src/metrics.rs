@@ -19,7 +19,7 @@ use crate::gateway::Snapshot;
 use crate::record::Fullness;
 use crate::status::{LineState, Status, StoreState, UnitState, UplinkState};
 
-pub use table::{Kind, describe};
+pub use table::{Kind, describe, markdown};
 
 /// What HTTP takes from a request for a bay to its answer, commit included: from a tenth of a
 /// millisecond (no disk waited for) to the request's own time limit.
@@ -217,7 +217,7 @@ fn leases(page: &mut Page, snapshot: &Snapshot) {
         ("parkway_requests_refused_total", counts.refused),
         ("parkway_readings_total", counts.readings),
         ("parkway_bay_changes_total", counts.bay_changes),
-        ("parkway_counter_resets_total", counts.counter_resets),
+        ("parkway_door_resets_total", counts.counter_resets),
     ] {
         page.set(name, &[], number(count));
     }
@@ -353,4 +353,115 @@ fn flag(on: bool) -> f64 {
 /// Exact to 2^53, which a counter of this daemon reaches in a million years.
 fn number(count: u64) -> f64 {
     count as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use super::*;
+    use crate::gateway::{GarageView, UnitView};
+    use crate::record::Tally;
+    use crate::status::{LaneView, LineUnitView, LineView, Ready, StoreView, UplinkView};
+
+    #[test]
+    fn every_described_metric_is_on_a_full_page_and_no_other() {
+        let text = full_page();
+        let told: BTreeMap<&str, &str> =
+            describe().into_iter().map(|(name, kind, _)| (name, kind.name())).collect();
+        let shown: BTreeMap<&str, &str> =
+            text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();
+        assert_eq!(told, shown);
+        assert_eq!(told.len(), describe().len(), "a name stands twice in the table");
+    }
+
+    #[test]
+    fn names_follow_the_rules() {
+        for (name, kind, help) in describe() {
+            assert!(name.starts_with("parkway_"), "{name}");
+            assert_eq!(name.ends_with("_total"), kind == Kind::Counter, "{name}");
+            assert!(help.ends_with('.'), "{name}: {help}");
+        }
+    }
+
+    #[test]
+    fn values_are_those_of_the_snapshot_in_base_units() {
+        let text = full_page();
+        for line in [
+            "parkway_garage_bays{garage=\"g\\\"1\",state=\"unknown\"} 2",
+            "parkway_garage_class_free_bays{class=\"ev\",garage=\"g\\\"1\"} 7",
+            "parkway_line_round_trip_seconds{line=\"l1\"} 0.0032",
+            "parkway_unit_age_seconds{unit=\"u1\"} 0.4",
+            "parkway_backlog_records{lane=\"events\"} 12",
+            "parkway_allocations_total{promise=\"bay\"} 5",
+            "parkway_allocations_total{promise=\"signs\"} 0",
+            "parkway_http_requests_total{status=\"4xx\"} 1",
+            "parkway_ready 1",
+            "parkway_allocation_seconds_count 1",
+            "parkway_step_seconds_bucket{le=\"0.000005\"} 1",
+        ] {
+            let found = text.lines().any(|l| sorted(l) == sorted(line));
+            assert!(found, "{line} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_page_before_anything_happened_has_no_samples_made_up() {
+        let text = Metrics::new().render(&Snapshot::default(), &Status::default());
+        for name in ["parkway_line_round_trip_seconds", "parkway_store_commit_seconds"] {
+            assert!(!text.contains(name), "{name}");
+        }
+        assert!(text.contains("parkway_leases_open 0"));
+    }
+
+    #[test]
+    fn the_owner_is_silent_from_its_last_turn_on() {
+        let metrics = Metrics::new();
+        assert_eq!(metrics.owner_silent(), None);
+        metrics.step_timer().observe(Duration::from_micros(3));
+        assert!(metrics.owner_silent().unwrap() < Duration::from_secs(5));
+    }
+
+    /// Labels in any order are the same sample.
+    fn sorted(line: &str) -> BTreeSet<String> {
+        line.split(['{', '}', ',']).map(str::to_owned).collect()
+    }
+
+    fn full_page() -> String {
+        let metrics = Metrics::new();
+        metrics.allocation(Duration::from_millis(3));
+        metrics.step_timer().observe(Duration::from_micros(3));
+        metrics.request(404);
+        metrics.connected(2);
+        let tally = Tally { free: 7, held: 1, occupied: 9, unknown: 2, closed: 1 };
+        let mut snapshot = Snapshot {
+            garages: vec![GarageView {
+                id: "g\"1".into(),
+                name: String::new(),
+                fullness: Fullness::Full,
+                closed: false,
+                bays: 20,
+                tally,
+                ledger_free: 1,
+                by_class: BTreeMap::from([("ev".into(), tally)]),
+            }],
+            units: vec![UnitView { id: "u1".into(), age_ms: Some(400), fresh: true, bays: 20 }],
+            ..Snapshot::default()
+        };
+        snapshot.counts.granted.insert("bay", 5);
+        let line = LineView {
+            id: "l1".into(),
+            last_round_trip_us: Some(3_200),
+            units: vec![LineUnitView { id: "u1".into(), ..Default::default() }],
+            ..Default::default()
+        };
+        let lane = LaneView { lane: "events".into(), backlog_records: 12, ..Default::default() };
+        let status = Status {
+            lines: vec![line],
+            store: StoreView { lanes: vec![lane], last_commit_ms: Some(4), ..Default::default() },
+            uplink: UplinkView::default(),
+            ready: Ready { store: true, polled: true, stopping: false },
+        };
+        metrics.render(&snapshot, &status)
+    }
 }

@@ -168,3 +168,66 @@ fn list(what: &str, names: &[&str]) -> String {
         if names.len() > 8 { format!(" and {} more", names.len() - 8) } else { String::new() };
     format!("; {what}: {}{more}", names.iter().take(8).copied().collect::<Vec<_>>().join(" "))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_as_people_write_them() {
+        for (url, address) in [
+            ("http://127.0.0.1:8080", Some("127.0.0.1:8080")),
+            ("http://edge-1/", Some("edge-1:80")),
+            ("127.0.0.1:8080", Some("127.0.0.1:8080")),
+            ("http://[::1]:8080", Some("[::1]:8080")),
+            ("http://[::1]", Some("[::1]:80")),
+            ("https://edge-1", None),
+            ("http://", None),
+            ("http://edge-1/v1", None),
+        ] {
+            assert_eq!(address_of(url).ok().as_deref(), address, "{url}");
+        }
+    }
+
+    #[test]
+    fn who_is_not_parkway_is_told_apart_from_who_is_not_there() {
+        for (answer, wanted) in [
+            ("HTTP/1.0 200 OK\r\n\r\n{}", "not as parkway does"),
+            ("HTTP/1.0 200 OK\r\n\r\n<html>", "not as parkway does"),
+            ("SSH-2.0-OpenSSH\r\n", "not as parkway does"),
+            ("", "not as parkway does"),
+            ("HTTP/1.1 503 Service Unavailable\r\n\r\n{}", "answered 503 Service Unavailable"),
+        ] {
+            let error = status(&answering(answer), None).unwrap_err().to_string();
+            assert!(error.contains(wanted), "{answer:?}: {error}");
+        }
+        let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let error = status(&gone.to_string(), None).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("nobody answers at {gone}")), "{error}");
+    }
+
+    #[test]
+    fn long_lists_are_cut() {
+        assert_eq!(list("lost", &[]), "");
+        assert_eq!(list("lost", &["a", "b"]), "; lost: a b");
+        let many = ["a"; 10];
+        assert_eq!(list("lost", &many), "; lost: a a a a a a a a and 2 more");
+    }
+
+    /// A server that reads a request's start, says one thing and hangs up.
+    fn answering(answer: &'static str) -> String {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).unwrap();
+                head.push(byte[0]);
+            }
+            stream.write_all(answer.as_bytes()).unwrap();
+        });
+        address.to_string()
+    }
+}

@@ -85,14 +85,15 @@ type Place = tokio::sync::OwnedSemaphorePermit;
 
 async fn next_connection(listener: &TcpListener, places: &Arc<Semaphore>) -> (Place, TcpStream) {
     let place = places.clone().acquire_owned().await.expect("the semaphore is never closed");
+    let mut told = false;
     loop {
         match listener.accept().await {
             Ok((stream, _)) => return (place, stream),
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept an HTTP connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
+            Err(error) if told => tracing::debug!(%error, "still no HTTP connection"),
+            Err(error) => tracing::warn!(%error, "cannot accept an HTTP connection"),
         }
+        told = true;
+        tokio::time::sleep(ACCEPT_PAUSE).await;
     }
 }
 

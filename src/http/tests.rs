@@ -1,30 +1,23 @@
 //! The surface, held to its contract: a stand-in owner answers, real requests go in.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod bad;
+mod bench;
+
+use std::collections::BTreeSet;
 
 use axum::body::Body;
-use axum::http::{Request, Response, header};
-use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use axum::http::header;
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_stream::StreamExt as _;
-use tower::ServiceExt as _;
 use utoipa::OpenApi as _;
 
 use super::*;
-use crate::gateway::{
-    Allocation, ClosureView, GarageView, LeaseId, Refusal, Report, SignMode, SignView, Snapshot,
-    UnitView,
-};
-use crate::owner::Urgent;
-use crate::record::{End, Fullness, Promise, Tally};
-use crate::site::{BayIx, ClassIx, Face, GarageIx, LevelIx, NodeIx, ZoneIx};
-use crate::status::{LineState, LineView, Ready, UplinkState, UplinkView};
-use crate::time::Mono;
-
-const LEASE: LeaseId = LeaseId { run: 0x0a1b_2c3d, number: 1 };
-
-/// Method, path, body, then what must come back: status, code, field.
-type BadRequest = (&'static str, &'static str, String, u16, &'static str, Option<&'static str>);
+use crate::gateway::{Report, SignMode, Snapshot};
+use crate::site::{BayIx, ClassIx, Face};
+use crate::status::Ready;
+use bad::bad_requests;
+use bench::{Bench, LEASE, connect, read_until, request};
 
 #[tokio::test]
 async fn bad_requests_are_told_what_is_wrong() {
@@ -38,174 +31,6 @@ async fn bad_requests_are_told_what_is_wrong() {
         assert_eq!(reply["error"]["field"].as_str(), field, "{shown}");
         assert!(reply["error"]["message"].as_str().is_some_and(|m| !m.is_empty()), "{shown}");
     }
-}
-
-fn bad_requests() -> Vec<BadRequest> {
-    let ask = "/v1/allocations";
-    let lease = "/v1/allocations/0a1b2c3d-1";
-    let parked = "/v1/allocations/0a1b2c3d-1/parked";
-    let mode = "/v1/signs/s-g01/mode";
-    let arrival = |key: &str, value: Value| {
-        let mut body = json!({ "request_id": "r1", "at": "n-cordon" });
-        body[key] = value;
-        body.to_string()
-    };
-    let closure = |key: &str, value: Value| {
-        let mut body = json!({ "target": "g01", "reason": "water", "by": "Li" });
-        body[key] = value;
-        body.to_string()
-    };
-    let long = "x".repeat(65);
-    vec![
-        // Not JSON, or not an object.
-        ("POST", ask, "".into(), 400, "malformed_json", None),
-        ("POST", ask, "{".into(), 400, "malformed_json", None),
-        ("POST", ask, "[]".into(), 400, "malformed_json", None),
-        ("POST", ask, "\"x\"".into(), 400, "malformed_json", None),
-        ("POST", ask, "{\"at\":\"a\"} x".into(), 400, "malformed_json", None),
-        ("POST", ask, "[".repeat(10_000), 400, "malformed_json", None),
-        ("POST", ask, "{\"eta_s\":1e999}".into(), 400, "malformed_json", None),
-        ("POST", ask, " ".repeat(16 * 1_024 + 1), 413, "too_large", None),
-        // Keys.
-        ("POST", ask, "{}".into(), 400, "missing_field", Some("request_id")),
-        ("POST", ask, "{\"request_id\":\"r\"}".into(), 400, "missing_field", Some("at")),
-        ("POST", ask, arrival("plate", json!("x")), 400, "unknown_field", Some("body")),
-        // Wrong types.
-        ("POST", ask, arrival("request_id", json!(7)), 400, "wrong_type", Some("request_id")),
-        ("POST", ask, arrival("at", json!(["n"])), 400, "wrong_type", Some("at")),
-        ("POST", ask, arrival("class", json!({})), 400, "wrong_type", Some("class")),
-        ("POST", ask, arrival("eta_s", json!("60")), 400, "wrong_type", Some("eta_s")),
-        ("POST", ask, arrival("eta_s", json!(1.5)), 400, "wrong_type", Some("eta_s")),
-        ("POST", ask, arrival("eta_s", json!(true)), 400, "wrong_type", Some("eta_s")),
-        // Bounds.
-        ("POST", ask, arrival("request_id", json!("")), 422, "out_of_range", Some("request_id")),
-        ("POST", ask, arrival("request_id", json!(long)), 422, "out_of_range", Some("request_id")),
-        (
-            "POST",
-            ask,
-            arrival("request_id", json!("a\nb")),
-            422,
-            "out_of_range",
-            Some("request_id"),
-        ),
-        ("POST", ask, arrival("eta_s", json!(-1)), 422, "out_of_range", Some("eta_s")),
-        ("POST", ask, arrival("eta_s", json!(7_201)), 422, "out_of_range", Some("eta_s")),
-        ("POST", ask, arrival("eta_s", json!(1_u64 << 40)), 422, "out_of_range", Some("eta_s")),
-        (
-            "POST",
-            ask,
-            arrival("plate_tail", json!("12345")),
-            422,
-            "out_of_range",
-            Some("plate_tail"),
-        ),
-        ("POST", ask, arrival("plate_tail", json!("a b")), 422, "out_of_range", Some("plate_tail")),
-        // Names this site does not know.
-        ("POST", ask, arrival("at", json!("n-nowhere")), 422, "unknown_node", Some("at")),
-        (
-            "POST",
-            ask,
-            arrival("destination", json!("x")),
-            422,
-            "unknown_destination",
-            Some("destination"),
-        ),
-        ("POST", ask, arrival("class", json!("boat")), 422, "unknown_class", Some("class")),
-        ("POST", parked, json!({"bay": "g01/B1/A"}).to_string(), 422, "unknown_bay", Some("bay")),
-        (
-            "POST",
-            parked,
-            json!({"bay": "g01/B1/A/999"}).to_string(),
-            422,
-            "unknown_bay",
-            Some("bay"),
-        ),
-        ("POST", parked, json!({"bay": 17}).to_string(), 400, "wrong_type", Some("bay")),
-        // What the gateway refuses.
-        (
-            "POST",
-            ask,
-            arrival("request_id", json!("no-class")),
-            409,
-            "class_not_served",
-            Some("class"),
-        ),
-        ("POST", ask, arrival("request_id", json!("no-way")), 409, "no_way", Some("at")),
-        ("POST", ask, arrival("request_id", json!("too-many")), 429, "too_many", Some("at")),
-        ("POST", ask, arrival("request_id", json!("stopping")), 503, "stopping", None),
-        ("GET", "/v1/allocations/0a1b2c3d-9", "".into(), 404, "unknown_lease", Some("lease")),
-        ("GET", "/v1/allocations/nonsense", "".into(), 404, "unknown_lease", Some("lease")),
-        ("GET", "/v1/allocations/%ff", "".into(), 404, "unknown_lease", Some("lease")),
-        ("DELETE", "/v1/allocations/0a1b2c3d-2", "".into(), 409, "lease_ended", Some("lease")),
-        (
-            "POST",
-            "/v1/allocations/0a1b2c3d-2/bay-taken",
-            "".into(),
-            409,
-            "lease_ended",
-            Some("lease"),
-        ),
-        // Staff.
-        (
-            "POST",
-            "/v1/closures",
-            closure("target", json!("g99")),
-            422,
-            "unknown_target",
-            Some("target"),
-        ),
-        (
-            "POST",
-            "/v1/closures",
-            closure("target", json!("link:p1>n")),
-            422,
-            "unknown_target",
-            Some("target"),
-        ),
-        (
-            "POST",
-            "/v1/closures",
-            closure("reason", json!("y".repeat(201))),
-            422,
-            "out_of_range",
-            Some("reason"),
-        ),
-        (
-            "POST",
-            "/v1/closures",
-            closure("expires_s", json!(0)),
-            422,
-            "out_of_range",
-            Some("expires_s"),
-        ),
-        ("POST", "/v1/closures", closure("by", json!(null)), 400, "missing_field", Some("by")),
-        (
-            "POST",
-            "/v1/openings",
-            json!({"target": "g01", "by": "Li"}).to_string(),
-            409,
-            "not_closed",
-            Some("target"),
-        ),
-        (
-            "PUT",
-            mode,
-            json!({"mode": "loud", "by": "Li"}).to_string(),
-            422,
-            "out_of_range",
-            Some("mode"),
-        ),
-        ("PUT", mode, json!({"mode": "test"}).to_string(), 400, "missing_field", Some("by")),
-        ("PUT", "/v1/signs/s-99/mode", "{}".into(), 404, "unknown_sign", Some("id")),
-        ("GET", "/v1/signs/s-99", "".into(), 404, "unknown_sign", Some("id")),
-        ("GET", "/signs/s-99", "".into(), 404, "unknown_sign", Some("id")),
-        // Paths and methods.
-        ("GET", "/v2/state", "".into(), 404, "unknown_path", Some("path")),
-        ("GET", "/v1/state/", "".into(), 404, "unknown_path", Some("path")),
-        ("PUT", ask, "{}".into(), 405, "unknown_method", Some("method")),
-        ("PATCH", lease, "{}".into(), 405, "unknown_method", Some("method")),
-        ("DELETE", "/", "".into(), 405, "unknown_method", Some("method")),
-    ]
 }
 
 #[tokio::test]
@@ -407,6 +232,10 @@ async fn every_route_is_in_the_document_and_the_other_way_round() {
         }
     }
     assert_eq!(served, told);
+    let text = document.to_string();
+    for link in text.split("\"$ref\":\"").skip(1).filter_map(|rest| rest.split('"').next()) {
+        assert!(document.pointer(&link[1..]).is_some(), "{link} leads nowhere");
+    }
     // The table's methods are the handlers' own: each answers, and not with 405.
     let bench = Bench::new();
     for (method, path, _) in routes() {
@@ -542,250 +371,77 @@ async fn pages_load_nothing_from_elsewhere() {
     }
 }
 
-/// A router with a stand-in owner behind it.
-struct Bench {
-    app: Arc<App>,
-    token: watch::Sender<Option<String>>,
-    status: Arc<watch::Sender<Status>>,
-    snapshot: Arc<watch::Sender<Arc<Snapshot>>>,
-    asked: Arc<Mutex<Vec<Ask>>>,
-    _silent: Option<mpsc::Receiver<Urgent>>,
-}
-
-impl Bench {
-    fn new() -> Bench {
-        let (mut bench, mut inbox) = Bench::build();
-        let asked = bench.asked.clone();
-        tokio::spawn(async move {
-            while let Some(urgent) = inbox.recv().await {
-                let Urgent::Ask { ask, reply } = urgent else { continue };
-                let answer = answer(&ask);
-                asked.lock().unwrap().push(ask);
-                let _ = reply.send(Answered { answer, durable: true, at: Default::default() });
-            }
-        });
-        bench._silent = None;
-        bench
-    }
-
-    fn silent() -> Bench {
-        let (mut bench, inbox) = Bench::build();
-        bench._silent = Some(inbox);
-        bench
-    }
-
-    fn build() -> (Bench, mpsc::Receiver<Urgent>) {
-        let (urgent, inbox) = mpsc::channel(8);
-        let (snapshot, pictures) = watch::channel(Arc::new(picture()));
-        let (token, tokens) = watch::channel(None);
-        let status = Arc::new(watch::channel(adapters()).0);
-        let read = status.clone();
-        let context = Context {
-            site: Arc::new(site()),
-            owner: Handle::new(urgent, pictures),
-            status: Arc::new(move || read.borrow().clone()),
-            metrics: Metrics::new(),
-            token: tokens,
-        };
-        let app = App::new(context, CancellationToken::new());
-        let (snapshot, asked) = (Arc::new(snapshot), Arc::default());
-        (Bench { app, token, status, snapshot, asked, _silent: None }, inbox)
-    }
-
-    async fn send(&self, request: Request<Body>) -> Response<Body> {
-        router(&self.app).oneshot(request).await.unwrap()
-    }
-
-    async fn json(&self, request: Request<Body>) -> (u16, Value) {
-        let reply = self.send(request).await;
-        let status = reply.status().as_u16();
-        let body = axum::body::to_bytes(reply.into_body(), 1 << 20).await.unwrap();
-        if body.is_empty() {
-            return (status, Value::Null);
-        }
-        let text = String::from_utf8_lossy(&body).into_owned();
-        (status, serde_json::from_slice(&body).unwrap_or_else(|_| panic!("no JSON: {text}")))
-    }
-
-    fn last_ask(&self) -> Ask {
-        self.asked.lock().unwrap().last().unwrap().clone()
-    }
-}
-
-fn request(method: &str, path: &str, body: Option<String>) -> Request<Body> {
-    let request = Request::builder().method(method).uri(path);
-    let request = request.header(header::CONTENT_TYPE, "application/json");
-    request.body(body.map_or(Body::empty(), Body::from)).unwrap()
-}
-
-/// What the stand-in says; request ids and lease numbers choose the refusals.
-fn answer(ask: &Ask) -> Answer {
-    let refused = Answer::Refused;
-    let ended = |lease| refused(Refusal::LeaseEnded { lease, end: End::Expired });
-    match ask {
-        Ask::Arrive(request) => match request.request_id.as_str() {
-            "no-class" => refused(Refusal::ClassNotServed(request.class)),
-            "no-way" => refused(Refusal::NoWay(request.at)),
-            "too-many" => refused(Refusal::TooMany { at: request.at, open: 2_000 }),
-            "stopping" => refused(Refusal::Stopping),
-            _ => Answer::Allocation(Box::new(allocation())),
-        },
-        Ask::Find(lease) | Ask::Report { lease, .. } => match lease.number {
-            1 => Answer::Allocation(Box::new(allocation())),
-            2 => ended(*lease),
-            _ => refused(Refusal::NoSuchLease(*lease)),
-        },
-        Ask::Open { target: crate::site::Target::Scope(scope), .. } => {
-            refused(Refusal::NotClosed(crate::site::Target::Scope(*scope)))
-        }
-        Ask::Closures => Answer::Closures(vec![ClosureView {
-            target: "g01/B1".into(),
-            reason: "water".into(),
-            by: "Li".into(),
-            expires_in_s: None,
-        }]),
-        Ask::Close { .. } | Ask::Open { .. } | Ask::SetMode { .. } => Answer::Done,
-    }
-}
-
-fn allocation() -> Allocation {
-    Allocation {
-        lease: Some(LEASE),
-        request_id: "r1".into(),
-        promise: Promise::Bay,
-        class: ClassIx(0),
-        at: NodeIx(0),
-        destination: None,
-        way: vec![NodeIx(0), NodeIx(1), NodeIx(2)],
-        portal: Some(NodeIx(1)),
-        garage: Some(GarageIx(0)),
-        level: Some(LevelIx(0)),
-        zone: Some(ZoneIx(0)),
-        bay: Some(BayIx(16)),
-        directions: vec!["Ring portal 1".into()],
-        travel_s: 130,
-        deadline: Mono(0),
-        expires_in_s: 250,
-        end: None,
-        reason: String::new(),
-    }
-}
-
-fn picture() -> Snapshot {
-    let tally = Tally { free: 7, held: 1, occupied: 9, unknown: 2, closed: 1 };
-    Snapshot {
-        version: 3,
-        garages: vec![GarageView {
-            id: "g01".into(),
-            name: "North".into(),
-            fullness: Fullness::Spaces,
-            closed: false,
-            bays: 20,
-            tally,
-            ledger_free: 1,
-            by_class: BTreeMap::from([("car".into(), tally)]),
-        }],
-        units: vec![UnitView { id: "zc-01".into(), age_ms: Some(300), fresh: true, bays: 20 }],
-        signs: vec![SignView {
-            id: "s-g01".into(),
-            name: "North".into(),
-            mode: SignMode::Auto,
-            face: Face::Number(7),
-            kind: "count",
-        }],
-        leases_open: 1,
-        ..Snapshot::default()
-    }
-}
-
-fn adapters() -> Status {
-    Status {
-        lines: vec![LineView { id: "zc-01".into(), state: LineState::Up, ..Default::default() }],
-        uplink: UplinkView { state: UplinkState::Connecting, ..Default::default() },
-        ready: Ready { store: true, polled: true, stopping: false },
-        ..Default::default()
-    }
-}
-
-fn site() -> Site {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("parkway.toml");
-    std::fs::write(&path, SITE).unwrap();
-    let problems = |p: Vec<crate::config::Problem>| {
-        p.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+#[tokio::test]
+async fn parkway_status_shows_what_the_page_shows() {
+    let bench = Bench::new();
+    bench.token.send_replace(Some("s3cret".to_owned()));
+    let (url, server) = bench.serve().await;
+    let ask = move |token: Option<&'static str>| {
+        let url = url.clone();
+        tokio::task::spawn_blocking(move || crate::cli::status::status(&url, token))
     };
-    crate::config::load(&path).map_err(problems).unwrap().site
+    let text = ask(Some("s3cret")).await.unwrap().unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[0], "Test site (test-1): ready, parkway 0.1.0");
+    assert_eq!(
+        lines[1],
+        "bays     7 free, 1 held, 9 occupied, 2 unknown, 1 closed of 20; 1 leases open"
+    );
+    assert_eq!(lines[3], "lines    1 of 1 up");
+    let refused = ask(None).await.unwrap().unwrap_err().to_string();
+    assert!(refused.ends_with("answered 401 Unauthorized"), "{refused}");
+    bench.app.stop.cancel();
+    server.await.unwrap().unwrap();
 }
 
-const SITE: &str = r#"
-[site]
-id = "test"
-name = "Test site"
-gateway = "test-1"
-[[class]]
-id = "car"
-[[node]]
-id = "n-cordon"
-kind = "approach"
-[[node]]
-id = "p1"
-kind = "portal"
-[[node]]
-id = "g01-door"
-kind = "door"
-[[link]]
-from = "n-cordon"
-to = "p1"
-kind = "surface"
-length_m = 900
-speed_kmh = 25
-[[link]]
-from = "p1"
-to = "g01-door"
-kind = "ring"
-length_m = 300
-speed_kmh = 20
-[[destination]]
-id = "d1"
-at_m = [120, 40]
-[[profile]]
-id = "zone-controller"
-source = "a test"
-bays = { table = "holding", base = 0, points = 630, layout = { kind = "bits" } }
-[[profile]]
-id = "panel"
-source = "a test"
-sign = { base = 0, stride = 1, displays = 64, format = { kind = "number", max = 9999, full = 10001, closed = 10002, blank = 10000 } }
-[[line]]
-id = "zc-01"
-tcp = "127.0.0.1:1502"
-[[line.unit]]
-id = "zc-01"
-address = 1
-profile = "zone-controller"
-[[line.unit]]
-id = "panel-1"
-address = 2
-profile = "panel"
-[[garage]]
-id = "g01"
-name = "North"
-door = "g01-door"
-at_m = [100, 20]
-[[garage.level]]
-id = "B1"
-drive_s = 40
-[[garage.level.zone]]
-id = "A"
-bays = "1-20"
-unit = "zc-01"
-first_point = 0
-walk_s = 35
-[[sign]]
-id = "s-g01"
-kind = "count"
-unit = "panel-1"
-index = 0
-fallback = "blank"
-shows = ["g01"]
-"#;
+#[tokio::test]
+async fn stopping_ends_streams_and_closes_the_port() {
+    let bench = Bench::new();
+    let (url, server) = bench.serve().await;
+    let address = url.strip_prefix("http://").unwrap().to_owned();
+    let mut follower = connect(&address, "/v1/state/stream").await;
+    let mut idle = tokio::net::TcpStream::connect(&address).await.unwrap();
+    read_until(&mut follower, "event: state").await;
+    let began = Instant::now();
+    bench.app.stop.cancel();
+    server.await.unwrap().unwrap();
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    let mut rest = Vec::new();
+    follower.read_to_end(&mut rest).await.unwrap();
+    assert!(rest.ends_with(b"0\r\n\r\n"), "the stream ends as HTTP wants it to");
+    assert_eq!(idle.read(&mut [0; 8]).await.unwrap(), 0);
+    assert!(tokio::net::TcpStream::connect(&address).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn half_a_request_is_not_waited_for() {
+    let bench = Bench::new();
+    let (url, _server) = bench.serve().await;
+    let address = url.strip_prefix("http://").unwrap();
+    let mut slow = tokio::net::TcpStream::connect(address).await.unwrap();
+    slow.write_all(b"GET / HTTP/1.1\r\nhost:").await.unwrap();
+    let began = tokio::time::Instant::now();
+    let mut rest = Vec::new();
+    let ended = slow.read_to_end(&mut rest);
+    tokio::time::timeout(Duration::from_secs(60), ended).await.unwrap().unwrap();
+    let took = began.elapsed();
+    assert!((9..12).contains(&took.as_secs()), "{took:?}");
+}
+
+#[tokio::test]
+async fn connections_beyond_the_bound_wait_for_a_place() {
+    let bench = Bench::new();
+    let (url, _server) = bench.serve().await;
+    let address = url.strip_prefix("http://").unwrap().to_owned();
+    let mut held = Vec::new();
+    for _ in 0..256 {
+        held.push(tokio::net::TcpStream::connect(&address).await.unwrap());
+    }
+    let mut one_more = connect(&address, "/healthz").await;
+    let mut first = [0; 1];
+    let early = tokio::time::timeout(Duration::from_millis(300), one_more.read(&mut first)).await;
+    assert!(early.is_err(), "served beyond the bound");
+    drop(held.pop());
+    let late = tokio::time::timeout(Duration::from_secs(5), one_more.read(&mut first)).await;
+    assert_eq!(late.unwrap().unwrap(), 1);
+}

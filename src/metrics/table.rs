@@ -21,6 +21,14 @@ impl Kind {
 pub(super) const ALLOCATION: &str = "parkway_allocation_seconds";
 pub(super) const STEP: &str = "parkway_step_seconds";
 
+/// The same as rows of a Markdown table, as the README shows them.
+pub fn markdown() -> String {
+    let rows = describe()
+        .into_iter()
+        .map(|(name, kind, help)| format!("| `{name}` | {} | {help} |\n", kind.name()));
+    rows.collect()
+}
+
 /// All metrics: name, kind, help.
 pub fn describe() -> Vec<(&'static str, Kind, &'static str)> {
     use Kind::{Counter, Gauge, Histogram};
@@ -48,7 +56,7 @@ pub fn describe() -> Vec<(&'static str, Kind, &'static str)> {
         ("parkway_requests_refused_total", Counter, "Requests the gateway refused."),
         ("parkway_readings_total", Counter, "Readings of units taken in."),
         ("parkway_bay_changes_total", Counter, "Bays that changed, debounced."),
-        ("parkway_counter_resets_total", Counter, "Door counters found reset."),
+        ("parkway_door_resets_total", Counter, "Door counters found reset."),
         ("parkway_line_up", Gauge, "1 while the line's socket is open."),
         ("parkway_line_polls_total", Counter, "Read requests sent."),
         ("parkway_line_timeouts_total", Counter, "Requests nobody answered in time."),

@@ -153,7 +153,8 @@ function fillGarage(row, garage) {
   const ledger = row.children[7];
   ledger.classList.toggle("nil", !garage.ledger_free);
   put(ledger, garage.ledger_free ? `≈ ${count.format(garage.ledger_free)}` : "–");
-  const few = STATES.slice(1).filter((s) => garage[s]).map((s) => `${count.format(garage[s])} ${s}`);
+  const rest = STATES.slice(1).filter((s) => garage[s]);
+  const few = rest.map((s) => `${count.format(garage[s])} ${s}`);
   if (garage.ledger_free) few.push(`≈ ${count.format(garage.ledger_free)} free by ledger`);
   put(row.children[8], few.join(" · "));
 }
@@ -189,17 +190,18 @@ function signs(state) {
     const [face, , sub] = node.firstChild.children;
     face.className = `face ${faceKind(sign.face)}`;
     put(face.firstChild, sign.shows || "dark");
-    node.className = sign.mode === "auto" ? "" : "warn";
-    put(sub, sign.mode === "auto" ? `${sign.id} · ${sign.kind}` : `set to ${sign.mode} by staff`);
+    node.className = `${sign.kind} ${sign.mode === "auto" ? "" : "warn"}`;
+    put(sub, sign.mode === "auto" ? `${sign.id} · ${sign.kind}` : `staff: ${sign.mode}`);
   });
 }
 
 function lineTrouble(line, units) {
-  if (line.state !== "up") return ["bad", line.state === "down" ? "no connection" : "connecting"];
+  if (line.state !== "up") return ["bad", line.state];
+  const names = (some) => some.map((u) => u.id).filter((id) => id !== line.id).join(", ");
   const open = line.units.filter((u) => u.state !== "ok");
-  if (open.length) return ["warn", `${open.map((u) => u.id).join(", ")} silent`];
+  if (open.length) return ["warn", `${names(open)} silent`.trim()];
   const old = line.units.filter((u) => units.get(u.id)?.fresh === false);
-  if (old.length) return ["warn", `${old.map((u) => u.id).join(", ")}: old readings`];
+  if (old.length) return ["warn", `${names(old)} not fresh`.trim()];
   return ["good", ""];
 }
 
@@ -211,17 +213,17 @@ function lines(state) {
     const node = make("div");
     const head = make("p", "head");
     head.append(make("span", "dot"), make("span", "", line.id));
-    node.append(head, make("p", "sub say"), make("p", "sub"));
+    node.append(head, make("p", "sub say"), make("p", "sub rest"));
     node.title = line.endpoint;
     return node;
   }, (node, line) => {
     const [level, trouble] = lineTrouble(line, units);
     node.className = level;
     const trip = line.last_round_trip_us;
-    const fine = trip === null ? "no answer yet" : `${(trip / 1000).toFixed(1)} ms a request`;
+    const fine = trip === null ? "no answer yet" : `${(trip / 1000).toFixed(1)} ms`;
     put(node.children[1], trouble || fine);
     put(node.children[2],
-      `${count.format(line.timeouts_total)} late · ${count.format(line.missed_slots_total)} missed`);
+      `${count.format(line.timeouts_total)} late, ${count.format(line.missed_slots_total)} missed`);
   });
 }
 
@@ -231,7 +233,8 @@ function upstream(state) {
   put(at("uplink-note"), `${broker} · ${count.format(uplink.outstanding)} under way`);
   keep(at("lanes"), store.lanes, (l) => l.lane, (lane) => {
     const node = make("div");
-    node.append(make("p", "head", lane.lane), make("p", "count"), make("p", "sub"), make("p", "sub say"));
+    node.append(make("p", "head", lane.lane), make("p", "count"));
+    node.append(make("p", "sub"), make("p", "sub say"));
     return node;
   }, (node, lane) => {
     put(node.children[1], `${count.format(lane.backlog_records)} waiting`);

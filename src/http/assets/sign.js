@@ -46,7 +46,8 @@ function lost() {
   const mode = at("state").dataset.mode;
   const calm = mode && mode !== "auto" ? `set to ${mode} by staff` : "live";
   const since = new Date(heard).toLocaleTimeString("en-GB");
-  at("state").textContent = stale ? `No contact with the gateway since ${since}` : heard ? calm : "";
+  if (stale) at("state").textContent = `No contact with the gateway since ${since}`;
+  else at("state").textContent = heard ? calm : "";
 }
 
 function listen() {

@@ -1,0 +1,300 @@
+//! A router or a real server with a stand-in owner behind it.
+
+use std::collections::BTreeMap;
+
+use axum::body::Body;
+use axum::http::{Request, Response, header};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::mpsc;
+use tower::ServiceExt as _;
+
+use super::super::*;
+use crate::gateway::{
+    Allocation, ClosureView, GarageView, LeaseId, Refusal, SignMode, SignView, Snapshot, UnitView,
+};
+use crate::owner::Urgent;
+use crate::record::{End, Fullness, Promise, Tally};
+use crate::site::{BayIx, ClassIx, Face, GarageIx, LevelIx, NodeIx, ZoneIx};
+use crate::status::{LineState, LineView, Ready, UplinkState, UplinkView};
+use crate::time::Mono;
+
+pub const LEASE: LeaseId = LeaseId { run: 0x0a1b_2c3d, number: 1 };
+
+/// A router with a stand-in owner behind it.
+pub struct Bench {
+    pub app: Arc<App>,
+    pub token: watch::Sender<Option<String>>,
+    pub status: Arc<watch::Sender<Status>>,
+    pub snapshot: Arc<watch::Sender<Arc<Snapshot>>>,
+    asked: Arc<Mutex<Vec<Ask>>>,
+    _silent: Option<mpsc::Receiver<Urgent>>,
+}
+
+impl Bench {
+    pub fn new() -> Bench {
+        let (mut bench, mut inbox) = Bench::build();
+        let asked = bench.asked.clone();
+        tokio::spawn(async move {
+            while let Some(urgent) = inbox.recv().await {
+                let Urgent::Ask { ask, reply } = urgent else { continue };
+                let answer = answer(&ask);
+                asked.lock().unwrap().push(ask);
+                let _ = reply.send(Answered { answer, durable: true, at: Default::default() });
+            }
+        });
+        bench._silent = None;
+        bench
+    }
+
+    pub fn silent() -> Bench {
+        let (mut bench, inbox) = Bench::build();
+        bench._silent = Some(inbox);
+        bench
+    }
+
+    fn build() -> (Bench, mpsc::Receiver<Urgent>) {
+        let (urgent, inbox) = mpsc::channel(8);
+        let (snapshot, pictures) = watch::channel(Arc::new(picture()));
+        let (token, tokens) = watch::channel(None);
+        let status = Arc::new(watch::channel(adapters()).0);
+        let read = status.clone();
+        let context = Context {
+            site: Arc::new(site()),
+            owner: Handle::new(urgent, pictures),
+            status: Arc::new(move || read.borrow().clone()),
+            metrics: Metrics::new(),
+            token: tokens,
+        };
+        let app = App::new(context, CancellationToken::new());
+        let (snapshot, asked) = (Arc::new(snapshot), Arc::default());
+        (Bench { app, token, status, snapshot, asked, _silent: None }, inbox)
+    }
+
+    /// A real server on a free port of loopback, which ends with the bench's own stop.
+    pub async fn serve(&self) -> (String, tokio::task::JoinHandle<std::io::Result<()>>) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let stop = self.app.stop.clone();
+        let stopped = async move { stop.cancelled().await };
+        (url, tokio::spawn(serve(listener, self.app.context.clone(), stopped)))
+    }
+
+    pub async fn send(&self, request: Request<Body>) -> Response<Body> {
+        router(&self.app).oneshot(request).await.unwrap()
+    }
+
+    pub async fn json(&self, request: Request<Body>) -> (u16, Value) {
+        let reply = self.send(request).await;
+        let status = reply.status().as_u16();
+        let body = axum::body::to_bytes(reply.into_body(), 1 << 20).await.unwrap();
+        if body.is_empty() {
+            return (status, Value::Null);
+        }
+        let text = String::from_utf8_lossy(&body).into_owned();
+        (status, serde_json::from_slice(&body).unwrap_or_else(|_| panic!("no JSON: {text}")))
+    }
+
+    pub fn last_ask(&self) -> Ask {
+        self.asked.lock().unwrap().last().unwrap().clone()
+    }
+}
+
+pub fn request(method: &str, path: &str, body: Option<String>) -> Request<Body> {
+    let request = Request::builder().method(method).uri(path);
+    let request = request.header(header::CONTENT_TYPE, "application/json");
+    request.body(body.map_or(Body::empty(), Body::from)).unwrap()
+}
+
+/// What the stand-in says; request ids and lease numbers choose the refusals.
+pub fn answer(ask: &Ask) -> Answer {
+    let refused = Answer::Refused;
+    let ended = |lease| refused(Refusal::LeaseEnded { lease, end: End::Expired });
+    match ask {
+        Ask::Arrive(request) => match request.request_id.as_str() {
+            "no-class" => refused(Refusal::ClassNotServed(request.class)),
+            "no-way" => refused(Refusal::NoWay(request.at)),
+            "too-many" => refused(Refusal::TooMany { at: request.at, open: 2_000 }),
+            "stopping" => refused(Refusal::Stopping),
+            _ => Answer::Allocation(Box::new(allocation())),
+        },
+        Ask::Find(lease) | Ask::Report { lease, .. } => match lease.number {
+            1 => Answer::Allocation(Box::new(allocation())),
+            2 => ended(*lease),
+            _ => refused(Refusal::NoSuchLease(*lease)),
+        },
+        Ask::Open { target: crate::site::Target::Scope(scope), .. } => {
+            refused(Refusal::NotClosed(crate::site::Target::Scope(*scope)))
+        }
+        Ask::Closures => Answer::Closures(vec![ClosureView {
+            target: "g01/B1".into(),
+            reason: "water".into(),
+            by: "Li".into(),
+            expires_in_s: None,
+        }]),
+        Ask::Close { .. } | Ask::Open { .. } | Ask::SetMode { .. } => Answer::Done,
+    }
+}
+
+pub fn allocation() -> Allocation {
+    Allocation {
+        lease: Some(LEASE),
+        request_id: "r1".into(),
+        promise: Promise::Bay,
+        class: ClassIx(0),
+        at: NodeIx(0),
+        destination: None,
+        way: vec![NodeIx(0), NodeIx(1), NodeIx(2)],
+        portal: Some(NodeIx(1)),
+        garage: Some(GarageIx(0)),
+        level: Some(LevelIx(0)),
+        zone: Some(ZoneIx(0)),
+        bay: Some(BayIx(16)),
+        directions: vec!["Ring portal 1".into()],
+        travel_s: 130,
+        deadline: Mono(0),
+        expires_in_s: 250,
+        end: None,
+        reason: String::new(),
+    }
+}
+
+pub fn picture() -> Snapshot {
+    let tally = Tally { free: 7, held: 1, occupied: 9, unknown: 2, closed: 1 };
+    Snapshot {
+        version: 3,
+        garages: vec![GarageView {
+            id: "g01".into(),
+            name: "North".into(),
+            fullness: Fullness::Spaces,
+            closed: false,
+            bays: 20,
+            tally,
+            ledger_free: 1,
+            by_class: BTreeMap::from([("car".into(), tally)]),
+        }],
+        units: vec![UnitView { id: "zc-01".into(), age_ms: Some(300), fresh: true, bays: 20 }],
+        signs: vec![SignView {
+            id: "s-g01".into(),
+            name: "North".into(),
+            mode: SignMode::Auto,
+            face: Face::Number(7),
+            kind: "count",
+        }],
+        leases_open: 1,
+        ..Snapshot::default()
+    }
+}
+
+pub fn adapters() -> Status {
+    Status {
+        lines: vec![LineView { id: "zc-01".into(), state: LineState::Up, ..Default::default() }],
+        uplink: UplinkView { state: UplinkState::Connecting, ..Default::default() },
+        ready: Ready { store: true, polled: true, stopping: false },
+        ..Default::default()
+    }
+}
+
+pub fn site() -> Site {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("parkway.toml");
+    std::fs::write(&path, SITE).unwrap();
+    let problems = |p: Vec<crate::config::Problem>| {
+        p.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    };
+    crate::config::load(&path).map_err(problems).unwrap().site
+}
+
+pub const SITE: &str = r#"
+[site]
+id = "test"
+name = "Test site"
+gateway = "test-1"
+[[class]]
+id = "car"
+[[node]]
+id = "n-cordon"
+kind = "approach"
+[[node]]
+id = "p1"
+kind = "portal"
+[[node]]
+id = "g01-door"
+kind = "door"
+[[link]]
+from = "n-cordon"
+to = "p1"
+kind = "surface"
+length_m = 900
+speed_kmh = 25
+[[link]]
+from = "p1"
+to = "g01-door"
+kind = "ring"
+length_m = 300
+speed_kmh = 20
+[[destination]]
+id = "d1"
+at_m = [120, 40]
+[[profile]]
+id = "zone-controller"
+source = "a test"
+bays = { table = "holding", base = 0, points = 630, layout = { kind = "bits" } }
+[[profile]]
+id = "panel"
+source = "a test"
+[profile.sign]
+base = 0
+stride = 1
+displays = 64
+format = { kind = "number", max = 9999, full = 10001, closed = 10002, blank = 10000 }
+[[line]]
+id = "zc-01"
+tcp = "127.0.0.1:1502"
+[[line.unit]]
+id = "zc-01"
+address = 1
+profile = "zone-controller"
+[[line.unit]]
+id = "panel-1"
+address = 2
+profile = "panel"
+[[garage]]
+id = "g01"
+name = "North"
+door = "g01-door"
+at_m = [100, 20]
+[[garage.level]]
+id = "B1"
+drive_s = 40
+[[garage.level.zone]]
+id = "A"
+bays = "1-20"
+unit = "zc-01"
+first_point = 0
+walk_s = 35
+[[sign]]
+id = "s-g01"
+kind = "count"
+unit = "panel-1"
+index = 0
+fallback = "blank"
+shows = ["g01"]
+"#;
+
+pub async fn connect(address: &str, path: &str) -> tokio::net::TcpStream {
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let head = format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream
+}
+
+pub async fn read_until(stream: &mut tokio::net::TcpStream, wanted: &str) {
+    let mut text = Vec::new();
+    while !String::from_utf8_lossy(&text).contains(wanted) {
+        let mut chunk = [0; 4_096];
+        let length = stream.read(&mut chunk).await.unwrap();
+        assert!(length > 0, "the stream ended before {wanted:?}");
+        text.extend(&chunk[..length]);
+    }
+}
