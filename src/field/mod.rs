@@ -41,7 +41,7 @@ const REST: Duration = Duration::from_secs(1);
 /// Threads for looking up names: a hanging resolver may hold this many.
 const LOOKUP_THREADS_MAX: usize = 4;
 /// Lines that begin their sweeps together: about a millisecond of work. Spreading every line for
-/// itself took six times the CPU, nearly all of it for waking up (`tests/bench/field.rs`).
+/// itself took five times the CPU, nearly all of it for waking up (`tests/bench/field.rs`).
 const PHASE_LINES: usize = 32;
 /// What the thread gets to end after it was told to drop everything.
 const DROP_MAX: Duration = Duration::from_millis(200);
