@@ -324,12 +324,21 @@ bays = { table = "holding", base = 0, points = 630, layout = { kind = "bits" } }
 [[profile]]
 id = "panel"
 source = "a test"
-sign = { base = 0, stride = 1, displays = 64, format = { kind = "number", max = 9999, full = 10001, closed = 10002, blank = 10000 } }
 callout = { base = 1000, stride = 16, displays = 8, format = { kind = "text", chars = 8 } }
+[profile.sign]
+base = 0
+stride = 1
+displays = 64
+format = { kind = "number", max = 9999, full = 10001, closed = 10002, blank = 10000 }
 [[profile]]
 id = "mute"
 source = "a test"
-sign = { base = 0, stride = 1, displays = 4, replies = false, format = { kind = "number", max = 9999, full = 10001, closed = 10002, blank = 10000 } }
+[profile.sign]
+base = 0
+stride = 1
+displays = 4
+replies = false
+format = { kind = "number", max = 9999, full = 10001, closed = 10002, blank = 10000 }
 "#;
 
 const GARAGE: &str = r#"
