@@ -121,6 +121,11 @@ struct Unit {
     sweep: Sweep,
     breaker: Breaker,
     tried: Mono,
+    /// It refused a block of this sweep, and of the last one.
+    refuses: bool,
+    refused: bool,
+    /// It refused its last write.
+    write_refused: bool,
 }
 
 /// One sweep under way.
@@ -178,6 +183,9 @@ impl Agenda {
                 sweep: Sweep::new(profile, &unit.bays),
                 breaker: Breaker::default(),
                 tried: Mono(0),
+                refuses: false,
+                refused: false,
+                write_refused: false,
             }
         };
         let places: Vec<_> = places(site, line).into_iter().map(|(_, place)| place).collect();
@@ -309,6 +317,7 @@ impl Agenda {
                     continue;
                 }
                 unit.sweep.begin();
+                unit.refuses = false;
                 unit.tried = now;
             }
             let block = &unit.plan.blocks[round.block];
@@ -422,7 +431,7 @@ impl Agenda {
         unit: usize,
         outcome: Outcome,
     ) -> Option<Reading> {
-        let Unit { sweep, plan, strict, id, .. } = &mut self.units[unit];
+        let Unit { sweep, plan, strict, id, refuses, refused, .. } = &mut self.units[unit];
         let block = &plan.blocks[self.round.block];
         match &outcome {
             Outcome::Bits(bits) => sweep.take(block, Items::Bits(bits)),
@@ -436,7 +445,11 @@ impl Agenda {
                 return None;
             }
             Outcome::Exception(code) if !GATEWAY_SILENT.contains(code) => {
-                debug!(unit = id, code, first = block.first, "unit refused a read");
+                *refuses = true;
+                if !std::mem::replace(refused, true) {
+                    warn!(unit = id, code, table = ?block.table, first = block.first,
+                        count = block.count, "unit refuses a read, its points stay unknown");
+                }
             }
             _ => {
                 self.round.failures += 1;
@@ -451,7 +464,12 @@ impl Agenda {
             return None;
         }
         self.next_unit();
-        self.units[unit].sweep.finish(self.units[unit].ix, at)
+        let state = &mut self.units[unit];
+        if state.refused && !state.refuses {
+            info!(unit = state.id, "unit refuses nothing any more");
+            state.refused = false;
+        }
+        state.sweep.finish(state.ix, at)
     }
 
     fn next_unit(&mut self) {
@@ -464,13 +482,19 @@ impl Agenda {
         match outcome {
             Outcome::Written => {
                 self.signs.written(now, slots);
+                self.units[unit].write_refused = false;
                 self.answered(now, unit);
             }
             // Nobody said that it arrived, so it says nothing about the unit.
             Outcome::Sent => self.signs.written(now, slots),
             Outcome::Exception(code) if !GATEWAY_SILENT.contains(&code) => {
-                let id = &self.units[unit].id;
-                debug!(unit = id, code, first, "unit refused a write");
+                let state = &mut self.units[unit];
+                let again = std::mem::replace(&mut state.write_refused, true);
+                if again {
+                    debug!(unit = state.id, code, first, "unit refused a write");
+                } else {
+                    warn!(unit = state.id, code, first, "unit refuses a write");
+                }
                 self.status.units[unit].write_failures_total += 1;
                 self.signs.refused(now, slots, &mut self.jitter);
                 self.answered(now, unit);
