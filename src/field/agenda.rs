@@ -2,8 +2,8 @@
 //!
 //! The owner of the line asks [`Agenda::next`], does that one thing, and tells [`Agenda::done`].
 //! Sign writes go before reads, and reads follow a fixed grid. Units that answered last time are
-//! read first in each sweep, and at most one of the others may use up its time-out in it: that, not
-//! a short time-out, is what keeps a dead unit's neighbours punctual.
+//! read first in each sweep, and few may use up their time-out in it: that, not a short time-out,
+//! is what keeps a dead unit's neighbours punctual.
 //!
 //! After a time-out the connection is given up, because a late answer on it would be taken for the
 //! answer to the next request. A refusal is an answer, and keeps it.
@@ -27,8 +27,12 @@ use crate::time::Mono;
 const CONNECT_FIRST_MS: u64 = 250;
 /// The longest, in milliseconds: how late a returned line may be noticed.
 const CONNECT_MAX_MS: u64 = 15_000;
-/// How long a connection has to last before the next one's wait starts small again.
-const STEADY: Duration = Duration::from_secs(10);
+/// How long after an answer a line counts as alive: a connection given up within it is replaced at
+/// once, because other units are waiting. Longer than any sweep that a healthy line needs.
+const LIVELY: Duration = Duration::from_secs(10);
+/// Units that may fail in one sweep before the rest of it is left out: those that failed come last
+/// in the next, so the healthy ones behind them are late once, not for as long as they fail.
+const FAILURES_A_SWEEP_MAX: u32 = 2;
 /// How long the signs of a unit that did not answer are left alone.
 const HOLD: Duration = Duration::from_secs(1);
 /// Writes in a row while a read is due: many signs may delay a sweep, not starve it.
@@ -102,7 +106,7 @@ enum Doing {
 #[derive(Clone, Copy, Debug)]
 enum Link {
     Cut { retry_at: Mono },
-    Up { since: Mono, useful: bool },
+    Up,
 }
 
 /// One unit of the line.
@@ -117,6 +121,11 @@ struct Unit {
     sweep: Sweep,
     breaker: Breaker,
     tried: Mono,
+    /// It refused a block of this sweep, and of the last one.
+    refuses: bool,
+    refused: bool,
+    /// It refused its last write.
+    write_refused: bool,
 }
 
 /// One sweep under way.
@@ -128,8 +137,8 @@ struct Round {
     /// Where in `order`, and which block of that unit.
     at: usize,
     block: usize,
-    /// One of the others has used up its time-out.
-    spent: bool,
+    /// Units that failed in it.
+    failures: u32,
     active: bool,
 }
 
@@ -151,6 +160,8 @@ pub struct Agenda {
     /// Connections left for the last writes, once stopping.
     stopping: Option<u32>,
     connected_before: bool,
+    /// When any unit last answered.
+    answered_at: Option<Mono>,
     status: LineStatus,
 }
 
@@ -172,6 +183,9 @@ impl Agenda {
                 sweep: Sweep::new(profile, &unit.bays),
                 breaker: Breaker::default(),
                 tried: Mono(0),
+                refuses: false,
+                refused: false,
+                write_refused: false,
             }
         };
         let places: Vec<_> = places(site, line).into_iter().map(|(_, place)| place).collect();
@@ -190,6 +204,7 @@ impl Agenda {
             writes_in_a_row: 0,
             stopping: None,
             connected_before: false,
+            answered_at: None,
             status,
         }
     }
@@ -289,18 +304,20 @@ impl Agenda {
                 return None;
             }
             let round = &mut self.round;
-            let Some(&ix) = round.order.get(round.at) else {
+            let failures_max = if round.at < round.healthy { FAILURES_A_SWEEP_MAX } else { 1 };
+            let next = round.order.get(round.at).filter(|_| round.failures < failures_max);
+            let Some(&ix) = next else {
                 round.active = false;
                 continue;
             };
             let unit = &mut self.units[ix];
-            let doubtful = round.at >= round.healthy;
             if round.block == 0 {
-                if (doubtful && round.spent) || !unit.breaker.permits(now) {
+                if !unit.breaker.permits(now) {
                     round.at += 1;
                     continue;
                 }
                 unit.sweep.begin();
+                unit.refuses = false;
                 unit.tried = now;
             }
             let block = &unit.plan.blocks[round.block];
@@ -387,7 +404,7 @@ impl Agenda {
         self.status.reconnects_total += u64::from(self.connected_before);
         self.connected_before = true;
         self.status.state = LineState::Up;
-        self.link = Link::Up { since: now, useful: false };
+        self.link = Link::Up;
     }
 
     /// Counts what came.
@@ -414,7 +431,7 @@ impl Agenda {
         unit: usize,
         outcome: Outcome,
     ) -> Option<Reading> {
-        let Unit { sweep, plan, strict, id, .. } = &mut self.units[unit];
+        let Unit { sweep, plan, strict, id, refuses, refused, .. } = &mut self.units[unit];
         let block = &plan.blocks[self.round.block];
         match &outcome {
             Outcome::Bits(bits) => sweep.take(block, Items::Bits(bits)),
@@ -423,27 +440,36 @@ impl Agenda {
             Outcome::Exception(ILLEGAL_ADDRESS) if strict.is_some() => {
                 info!(unit = id, first = block.first, "unit refuses holes, reading around them");
                 *plan = strict.take().expect("just seen");
-                self.answered(unit);
+                self.answered(now, unit);
                 self.next_unit();
                 return None;
             }
             Outcome::Exception(code) if !GATEWAY_SILENT.contains(code) => {
-                debug!(unit = id, code, first = block.first, "unit refused a read");
+                *refuses = true;
+                if !std::mem::replace(refused, true) {
+                    warn!(unit = id, code, table = ?block.table, first = block.first,
+                        count = block.count, "unit refuses a read, its points stay unknown");
+                }
             }
             _ => {
-                self.round.spent |= self.round.at >= self.round.healthy;
+                self.round.failures += 1;
                 self.next_unit();
                 self.failed(now, unit, &outcome);
                 return None;
             }
         }
-        self.answered(unit);
+        self.answered(now, unit);
         self.round.block += 1;
         if self.round.block < self.units[unit].plan.blocks.len() {
             return None;
         }
         self.next_unit();
-        self.units[unit].sweep.finish(self.units[unit].ix, at)
+        let state = &mut self.units[unit];
+        if state.refused && !state.refuses {
+            info!(unit = state.id, "unit refuses nothing any more");
+            state.refused = false;
+        }
+        state.sweep.finish(state.ix, at)
     }
 
     fn next_unit(&mut self) {
@@ -456,16 +482,22 @@ impl Agenda {
         match outcome {
             Outcome::Written => {
                 self.signs.written(now, slots);
-                self.answered(unit);
+                self.units[unit].write_refused = false;
+                self.answered(now, unit);
             }
             // Nobody said that it arrived, so it says nothing about the unit.
             Outcome::Sent => self.signs.written(now, slots),
             Outcome::Exception(code) if !GATEWAY_SILENT.contains(&code) => {
-                let id = &self.units[unit].id;
-                debug!(unit = id, code, first, "unit refused a write");
+                let state = &mut self.units[unit];
+                let again = std::mem::replace(&mut state.write_refused, true);
+                if again {
+                    debug!(unit = state.id, code, first, "unit refused a write");
+                } else {
+                    warn!(unit = state.id, code, first, "unit refuses a write");
+                }
                 self.status.units[unit].write_failures_total += 1;
                 self.signs.refused(now, slots, &mut self.jitter);
-                self.answered(unit);
+                self.answered(now, unit);
             }
             _ => {
                 self.status.units[unit].write_failures_total += 1;
@@ -475,10 +507,9 @@ impl Agenda {
     }
 
     /// The unit gave an answer.
-    fn answered(&mut self, unit: usize) {
-        if let Link::Up { useful, .. } = &mut self.link {
-            *useful = true;
-        }
+    fn answered(&mut self, now: Mono, unit: usize) {
+        self.answered_at = Some(now);
+        self.delay.reset();
         let state = &mut self.units[unit];
         if state.breaker.answered() == Some(Change::Recovered) {
             info!(line = self.id, unit = state.id, "unit answers again");
@@ -504,16 +535,15 @@ impl Agenda {
         }
     }
 
-    /// The connection is gone. One that was of use is replaced at once, since the other units are
-    /// waiting; the breaker of the unit that it was lost to keeps that rare. One that was of no
-    /// use is waited for ever longer, until a connection has lasted.
+    /// The connection is gone. On a line that is alive it is replaced at once, which the limit of
+    /// failures in a sweep and the breakers keep rare; on any other, after an ever longer wait.
     fn cut(&mut self, now: Mono) {
-        let Link::Up { since, useful } = self.link else { return };
-        if useful && now.since(since) >= STEADY {
-            self.delay.reset();
-        }
-        let wait = if useful { Duration::ZERO } else { self.delay.grow(&mut self.jitter) };
+        let lively = self.answered_at.is_some_and(|at| now.since(at) < LIVELY);
+        let wait = if lively { Duration::ZERO } else { self.delay.grow(&mut self.jitter) };
         self.status.state = LineState::Connecting;
         self.link = Link::Cut { retry_at: now + wait };
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -206,7 +206,7 @@ mod tests {
 
     use super::*;
     use crate::field::plan::{HOLE_MAX, plan, tests::any_unit};
-    use crate::profile::Table;
+    use crate::profile::{Bays, Counters, Table};
 
     proptest! {
         /// Reads a model of the unit's four tables through the plan, with some answers missing or
@@ -252,51 +252,65 @@ mod tests {
             };
             prop_assert_eq!(reading.known.len(), bays.len().div_ceil(64));
             for point in 0..reading.known.len() * 64 {
-                let expected = match (&profile.bays, bays.get(point)) {
-                    (Some(b), Some(Some(_))) => {
-                        let per = usize::from(points_per_item(b));
-                        let flag = |base: u16| {
-                            let at = usize::from(base) + point / per;
-                            has(b.table, at).then(|| match (b.table.is_bits(), b.layout) {
-                                (true, _) => u16::from(bit(at)),
-                                (false, Layout::Bits) => memory[at] >> (point % 16) & 1,
-                                (false, Layout::Values { .. }) => memory[at],
-                            })
-                        };
-                        let detect = flag(b.base).and_then(|word| match b.layout {
-                            Layout::Bits => Some(word == 1),
-                            Layout::Values { free, occupied } if free == occupied => None,
-                            Layout::Values { free, .. } if word == free => Some(false),
-                            Layout::Values { occupied, .. } if word == occupied => Some(true),
-                            Layout::Values { .. } => None,
-                        });
-                        let sound = b.fault_base.is_none_or(|base| flag(base) == Some(0));
-                        detect.filter(|_| sound)
-                    }
-                    _ => None,
-                };
+                let wired = matches!(bays.get(point), Some(Some(_)));
+                let expected = profile.bays.as_ref().filter(|_| wired);
+                let expected = expected.and_then(|bays| truth(bays, point, &memory, &has));
                 let known = reading.known[point / 64] >> (point % 64) & 1 == 1;
                 let occupied = reading.occupied[point / 64] >> (point % 64) & 1 == 1;
                 prop_assert_eq!(known.then_some(occupied), expected, "point {}", point);
                 prop_assert!(known || !occupied);
             }
-            if let Some(c) = &profile.counters {
-                let at = |n: u16| usize::from(c.base) + 2 * usize::from(n);
-                let value = |n: u16| {
-                    let (a, b) = (u32::from(memory[at(n)]), u32::from(memory[at(n) + 1]));
-                    match c.word_order {
-                        WordOrder::HighFirst => a << 16 | b,
-                        WordOrder::LowFirst => b << 16 | a,
-                    }
-                };
-                let all = (0..c.count).all(|n| {
-                    came.iter().any(|(t, r)| {
-                        *t == c.table && r.contains(&at(n)) && r.contains(&(at(n) + 1))
-                    })
-                });
-                let expected: Vec<u32> = if all { (0..c.count).map(value).collect() } else { vec![] };
-                prop_assert_eq!(reading.counters, expected);
+            if let Some(counters) = &profile.counters {
+                prop_assert_eq!(reading.counters, true_counters(counters, &memory, &has));
             }
         }
+    }
+
+    /// Whether a point is occupied, by the rule alone; `has` says which items came.
+    fn truth(
+        bays: &Bays,
+        point: usize,
+        memory: &[u16],
+        has: &dyn Fn(Table, usize) -> bool,
+    ) -> Option<bool> {
+        let item = |base: u16| {
+            let at = usize::from(base) + point / usize::from(points_per_item(bays));
+            has(bays.table, at).then(|| match (bays.table.is_bits(), bays.layout) {
+                (true, _) => memory[at] & 1,
+                (false, Layout::Bits) => memory[at] >> (point % 16) & 1,
+                (false, Layout::Values { .. }) => memory[at],
+            })
+        };
+        if bays.fault_base.is_some_and(|base| item(base) != Some(0)) {
+            return None;
+        }
+        match (item(bays.base)?, bays.layout) {
+            (word, Layout::Bits) => Some(word == 1),
+            (_, Layout::Values { free, occupied }) if free == occupied => None,
+            (word, Layout::Values { free, .. }) if word == free => Some(false),
+            (word, Layout::Values { occupied, .. }) if word == occupied => Some(true),
+            (_, Layout::Values { .. }) => None,
+        }
+    }
+
+    /// All counters, or none where a register of one did not come.
+    fn true_counters(
+        counters: &Counters,
+        memory: &[u16],
+        has: &dyn Fn(Table, usize) -> bool,
+    ) -> Vec<u32> {
+        let at = |n: u16| usize::from(counters.base) + 2 * usize::from(n);
+        let both = |n| has(counters.table, at(n)) && has(counters.table, at(n) + 1);
+        if !(0..counters.count).all(both) {
+            return Vec::new();
+        }
+        let value = |n: u16| {
+            let (a, b) = (u32::from(memory[at(n)]), u32::from(memory[at(n) + 1]));
+            match counters.word_order {
+                WordOrder::HighFirst => a << 16 | b,
+                WordOrder::LowFirst => b << 16 | a,
+            }
+        };
+        (0..counters.count).map(value).collect()
     }
 }

@@ -40,6 +40,9 @@ pub use status::{LineState, LineStatus, UnitState, UnitStatus};
 const REST: Duration = Duration::from_secs(1);
 /// Threads for looking up names: a hanging resolver may hold this many.
 const LOOKUP_THREADS_MAX: usize = 4;
+/// Lines that begin their sweeps together: about a millisecond of work. Spreading every line for
+/// itself took five times the CPU, nearly all of it for waking up (`tests/bench/field.rs`).
+const PHASE_LINES: usize = 32;
 /// What the thread gets to end after it was told to drop everything.
 const DROP_MAX: Duration = Duration::from_millis(200);
 
@@ -84,6 +87,7 @@ pub fn start(
     let guard = runtime.enter();
     let epoch = Instant::now();
     drop(guard);
+    let phases = u32::try_from(site.lines.len().div_ceil(PHASE_LINES)).unwrap_or(u32::MAX).max(1);
     for (table, ix) in site.lines.iter().zip(0..) {
         let line = LineIx(ix);
         let places = signs::places(&site, line);
@@ -98,8 +102,7 @@ pub fn start(
             line,
             clock,
             epoch,
-            stagger: Duration::from_millis(table.period_ms.into()) * ix
-                / u32::try_from(site.lines.len()).unwrap_or(u32::MAX),
+            stagger: Duration::from_millis(table.period_ms.into()) * (ix % phases) / phases,
             // Different at each start, so that gateways that lost power together spread out.
             seed: clock.now().wall.0.unsigned_abs() ^ u64::from(ix) << 48,
             mailbox,

@@ -4,12 +4,12 @@
 //! send. Every request is noted, so that a test can say what reached the wire and when.
 #![allow(dead_code)]
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use parkway::gateway::Reading;
@@ -45,12 +45,19 @@ pub enum Act {
     Close,
 }
 
-/// A running device; it stops accepting when dropped.
+/// A running device; it closes when dropped.
 pub struct Peer {
     pub address: SocketAddr,
-    log: Arc<Mutex<Vec<Seen>>>,
-    connections: Arc<AtomicUsize>,
-    stop: Arc<AtomicBool>,
+    shared: Arc<Shared>,
+    accepting: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    log: Mutex<Vec<Seen>>,
+    connections: AtomicUsize,
+    streams: Mutex<Vec<TcpStream>>,
+    stop: AtomicBool,
 }
 
 impl Peer {
@@ -64,46 +71,42 @@ impl Peer {
         act: impl Fn(&Seen) -> Act + Send + Sync + 'static,
     ) -> Peer {
         let address = listener.local_addr().unwrap();
-        let peer = Peer {
-            address,
-            log: Arc::default(),
-            connections: Arc::default(),
-            stop: Arc::default(),
-        };
-        let (log, connections, stop) =
-            (peer.log.clone(), peer.connections.clone(), peer.stop.clone());
-        let act: Arc<dyn Fn(&Seen) -> Act + Send + Sync> = Arc::new(act);
-        listener.set_nonblocking(true).unwrap();
-        thread::spawn(move || {
-            while !stop.load(Ordering::Relaxed) {
-                match listener.accept() {
-                    Ok((stream, _)) => {
-                        let connection = connections.fetch_add(1, Ordering::Relaxed);
-                        let (log, stop, act) = (log.clone(), stop.clone(), act.clone());
-                        thread::spawn(move || serve(stream, connection, &log, &stop, &*act));
-                    }
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                        thread::sleep(Duration::from_millis(5));
-                    }
-                    Err(error) => panic!("{error}"),
+        let shared = Arc::new(Shared::default());
+        let (ours, act) = (shared.clone(), Arc::new(act));
+        // Blocking calls throughout: a device that polls would cost more than what it measures.
+        let accepting = thread::spawn(move || {
+            while let Ok((stream, _)) = listener.accept() {
+                if ours.stop.load(Ordering::Relaxed) {
+                    return;
                 }
+                let connection = ours.connections.fetch_add(1, Ordering::Relaxed);
+                ours.streams.lock().unwrap().push(stream.try_clone().unwrap());
+                let (shared, act) = (ours.clone(), act.clone());
+                thread::spawn(move || serve(stream, connection, &shared, &*act));
             }
         });
-        peer
+        Peer { address, shared, accepting: Mutex::new(Some(accepting)) }
     }
 
     /// Everything asked so far.
     pub fn seen(&self) -> Vec<Seen> {
-        self.log.lock().unwrap().clone()
+        self.shared.log.lock().unwrap().clone()
     }
 
     pub fn connections(&self) -> usize {
-        self.connections.load(Ordering::Relaxed)
+        self.shared.connections.load(Ordering::Relaxed)
     }
 
-    /// Closes every connection and accepts no more.
+    /// Closes every connection and the port.
     pub fn stop(&self) {
-        self.stop.store(true, Ordering::Relaxed);
+        let Some(accepting) = self.accepting.lock().unwrap().take() else { return };
+        self.shared.stop.store(true, Ordering::Relaxed);
+        for stream in self.shared.streams.lock().unwrap().drain(..) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+        // Wakes the accepting thread, which then ends and closes the port.
+        let _ = TcpStream::connect(self.address);
+        accepting.join().unwrap();
     }
 }
 
@@ -116,20 +119,14 @@ impl Drop for Peer {
 fn serve(
     mut stream: TcpStream,
     connection: usize,
-    log: &Mutex<Vec<Seen>>,
-    stop: &AtomicBool,
-    act: &dyn Fn(&Seen) -> Act,
+    shared: &Shared,
+    act: &(impl Fn(&Seen) -> Act + ?Sized),
 ) {
     stream.set_nodelay(true).unwrap();
-    stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
     let mut head = [0u8; 7];
-    loop {
-        match fill(&mut stream, &mut head, stop) {
-            Some(()) => (),
-            None => return,
-        }
+    while stream.read_exact(&mut head).is_ok() {
         let mut body = vec![0u8; usize::from(u16::from_be_bytes([head[4], head[5]])) - 1];
-        if fill(&mut stream, &mut body, stop).is_none() {
+        if stream.read_exact(&mut body).is_err() {
             return;
         }
         let word = |at: usize| u16::from_be_bytes([body[at], body[at + 1]]);
@@ -138,11 +135,11 @@ fn serve(
             16 => (0..usize::from(word(3))).map(|n| word(6 + 2 * n)).collect(),
             _ => Vec::new(),
         };
-        let mut log_now = log.lock().unwrap();
+        let mut log = shared.log.lock().unwrap();
         let seen = Seen {
             at: Instant::now(),
             connection,
-            number: log_now.len(),
+            number: log.len(),
             transaction: u16::from_be_bytes([head[0], head[1]]),
             unit: head[6],
             function: body[0],
@@ -150,8 +147,8 @@ fn serve(
             count: word(3),
             words,
         };
-        log_now.push(seen.clone());
-        drop(log_now);
+        log.push(seen.clone());
+        drop(log);
         let bytes = match act(&seen) {
             Act::Answer => answer(&seen),
             Act::Bytes(bytes) => bytes,
@@ -160,30 +157,15 @@ fn serve(
                 answer(&seen)
             }
             Act::Silence => continue,
-            Act::Close => return,
+            Act::Close => {
+                let _ = stream.shutdown(Shutdown::Both);
+                return;
+            }
         };
         if stream.write_all(&bytes).is_err() {
             return;
         }
     }
-}
-
-/// Reads until full; `None` at the end of the stream or of the test.
-fn fill(stream: &mut TcpStream, buffer: &mut [u8], stop: &AtomicBool) -> Option<()> {
-    let mut have = 0;
-    while have < buffer.len() {
-        match stream.read(&mut buffer[have..]) {
-            Ok(0) => return None,
-            Ok(more) => have += more,
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                if stop.load(Ordering::Relaxed) {
-                    return None;
-                }
-            }
-            Err(_) => return None,
-        }
-    }
-    Some(())
 }
 
 /// What register `address` of a unit holds: different for every unit and address.
@@ -342,12 +324,21 @@ bays = { table = "holding", base = 0, points = 630, layout = { kind = "bits" } }
 [[profile]]
 id = "panel"
 source = "a test"
-sign = { base = 0, stride = 1, displays = 64, format = { kind = "number", max = 9999, full = 10001, closed = 10002, blank = 10000 } }
 callout = { base = 1000, stride = 16, displays = 8, format = { kind = "text", chars = 8 } }
+[profile.sign]
+base = 0
+stride = 1
+displays = 64
+format = { kind = "number", max = 9999, full = 10001, closed = 10002, blank = 10000 }
 [[profile]]
 id = "mute"
 source = "a test"
-sign = { base = 0, stride = 1, displays = 4, replies = false, format = { kind = "number", max = 9999, full = 10001, closed = 10002, blank = 10000 } }
+[profile.sign]
+base = 0
+stride = 1
+displays = 4
+replies = false
+format = { kind = "number", max = 9999, full = 10001, closed = 10002, blank = 10000 }
 "#;
 
 const GARAGE: &str = r#"
