@@ -64,13 +64,15 @@ fn nothing_is_lost_while_the_broker_stops_and_freezes() {
 
 #[test]
 fn what_the_broker_refuses_is_not_delivered() {
-    let acl = "topic readwrite parkway/s/alarms\ntopic read parkway/s/#\n";
+    // State as well: mosquitto turns away a client whose will it would not take.
+    let acl = "topic readwrite parkway/s/alarms\ntopic readwrite parkway/s/state/#\n\
+               topic read parkway/s/#\n";
     let Some(broker) = Broker::start(acl) else { return };
     let dir = tempfile::tempdir().unwrap();
     let judge = Judge::start(broker.port);
     let rig = Rig::start(dir.path(), broker.port);
     let queue = rig.store.queue();
-    queue.push((0..30).map(|n| bay(n)).chain([alarm()]).collect(), Ticket(31), true);
+    queue.push((0..30).map(bay).chain([alarm()]).collect(), Ticket(31), true);
     judge.wait_for("the alarm", Duration::from_secs(10), |judge| {
         !judge.lane(Lane::Alarms).0.is_empty()
     });
@@ -144,7 +146,7 @@ struct Broker {
 
 impl Broker {
     fn start(acl: &str) -> Option<Broker> {
-        let program = mosquitto()?;
+        mosquitto()?;
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let dir = tempfile::tempdir().unwrap();
         // A thousand under way, so that nothing waits inside the broker when it is stopped.
@@ -155,8 +157,9 @@ impl Broker {
         if !acl.is_empty() {
             config += &format!("acl_file {}\n", dir.path().join("acl").display());
         }
+        // Started by root it would give up root's rights, and with them our folder.
+        config += "user root\n";
         std::fs::write(dir.path().join("config"), config).unwrap();
-        std::fs::write(dir.path().join("program"), program.display().to_string()).unwrap();
         let mut broker = Broker { dir, port, child: None };
         broker.write_acl(acl);
         broker.run();
@@ -170,13 +173,6 @@ impl Broker {
     fn run(&mut self) {
         let mut command = Command::new(mosquitto().unwrap());
         command.arg("-c").arg(self.dir.path().join("config"));
-        // Started by root it would give up root's rights, and with them our folder.
-        let user = std::env::var("USER").unwrap_or_else(|_| "root".to_owned());
-        let config = std::fs::read_to_string(self.dir.path().join("config")).unwrap();
-        if !config.contains("user ") {
-            let config = format!("user {user}\n{config}");
-            std::fs::write(self.dir.path().join("config"), config).unwrap();
-        }
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         self.child = Some(child);
         let began = Instant::now();
