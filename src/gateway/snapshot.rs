@@ -30,6 +30,8 @@ pub struct GarageView {
     pub id: String,
     pub name: String,
     pub fullness: Fullness,
+    /// In JSON not `closed`, which is the number of closed bays.
+    #[serde(rename = "garage_closed")]
     pub closed: bool,
     pub bays: u32,
     #[serde(flatten)]
