@@ -188,7 +188,7 @@ fn may_answer_on(topic: &str, base: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use rumqttc::v5::mqttbytes::QoS;
 
     use super::*;
@@ -288,7 +288,7 @@ mod tests {
         parse(&message(payload), BASE, &site(), NOW)
     }
 
-    fn message(payload: &str) -> Publish {
+    pub fn message(payload: &str) -> Publish {
         let topic = "parkway/s/commands/closures";
         Publish::new(topic, QoS::AtLeastOnce, payload.to_owned(), None)
     }

@@ -7,6 +7,8 @@
 
 mod command;
 mod link;
+#[cfg(test)]
+mod schemas;
 mod state;
 mod work;
 
