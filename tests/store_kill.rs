@@ -2,8 +2,9 @@
 //! number is given twice.
 //!
 //! The child is this same test binary, told by an environment variable to write through the real
-//! store and to print each ticket once it is durable. It also drains from the head, as the uplink does,
-//! and prints what it removed before it orders the removal. `PARKWAY_FULL=1` runs more rounds.
+//! store and to print each ticket once it is durable. It also drains from the head, as the uplink
+//! does, and prints what it removed before it orders the removal. `PARKWAY_FULL=1` runs more
+//! rounds.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
