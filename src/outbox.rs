@@ -1,13 +1,14 @@
 //! Delivery, decided: what to send, what is delivered, when the connection is no good.
 //!
-//! An [`Outbox`] does no IO and reads no clock. It is told what the store holds and what the broker
-//! answered, and orders chunks sent, removed, or the client thrown away. The MQTT client is a lossy
-//! pipe: at every loss of the link all that was under way is forgotten and sent again from the
-//! store, so nothing rests on the client's own memory. Each lane is a strict FIFO with a small window;
-//! a chunk counts against it until its removal is on the disk, so a crash or a lost link repeats at
-//! most a window. After a link-up or a refusal a lane sends one chunk alone first: a broker that
-//! refuses it must not accept the next one behind its back. (A refusal that begins and ends within
-//! one round trip can still let a later chunk pass an earlier one; it is then sent again as well.)
+//! An [`Outbox`] does no IO and reads no clock. It is told what the store holds and what the
+//! broker answered, and orders chunks sent, removed, or the client thrown away. The MQTT client
+//! is a lossy pipe: at every loss of the link all that was under way is forgotten and sent again
+//! from the store, so nothing rests on the client's own memory. Each lane is a strict FIFO with a
+//! small window; a chunk counts against it until its removal is on the disk, so a crash or a lost
+//! link repeats at most a window. After a link-up or a refusal a lane sends one chunk alone
+//! first: a broker that refuses it must not accept the next one behind its back. (A refusal that
+//! begins and ends within one round trip can still let a later chunk pass an earlier one; it is
+//! then sent again as well.)
 //!
 //! One instance serves one opening of the store; a new opening gets a new outbox.
 
@@ -233,8 +234,9 @@ impl Outbox {
     fn link_down(&mut self) {
         self.link = None;
         for row in &mut self.lanes {
+            // Still held after a refusal: mosquitto 2.0.11 closes the connection with it, and the
+            // other lanes need one that lasts.
             row.forget_flight();
-            row.held = None;
         }
     }
 

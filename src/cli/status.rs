@@ -115,7 +115,7 @@ fn summary(state: &Value) -> Option<String> {
     );
     let garages = state.get("garages")?.as_array()?;
     let full = names(garages, |g| g.get("fullness").and_then(Value::as_str) == Some("full"));
-    let shut = names(garages, |g| g.get("shut").and_then(Value::as_bool) == Some(true));
+    let shut = names(garages, |g| g.get("garage_closed").and_then(Value::as_bool) == Some(true));
     let _ =
         writeln!(out, "garages  {}{}{}", garages.len(), list("full", &full), list("closed", &shut));
     let lines = state.get("lines")?.as_array()?;

@@ -31,7 +31,7 @@ pub struct GarageView {
     pub name: String,
     pub fullness: Fullness,
     /// Staff closed the whole garage. `closed` in JSON is the tally's: how many bays are.
-    #[serde(rename = "shut")]
+    #[serde(rename = "garage_closed")]
     pub closed: bool,
     pub bays: u32,
     #[serde(flatten)]

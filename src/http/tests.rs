@@ -190,7 +190,7 @@ async fn the_state_shows_what_the_gateway_and_the_adapters_say() {
     assert_eq!(state["totals"]["bays"], 20);
     assert_eq!(state["garages"][0]["unknown"], 2);
     assert_eq!(
-        (&state["garages"][0]["closed"], &state["garages"][0]["shut"]),
+        (&state["garages"][0]["closed"], &state["garages"][0]["garage_closed"]),
         (&json!(1), &json!(false))
     );
     assert_eq!(state["signs"][0]["shows"], "7");

@@ -1,8 +1,8 @@
 //! How records lie on the disk: some of one lane and one commit to a value, checked by a CRC.
 //!
-//! A value is a header and the JSON array that goes upstream as it is, so that sending needs
-//! no decoding. Values stay at 4 KiB or below wherever one record does, because sled moves a
-//! leaf of big ones to a file that it never makes durable. The first byte is the layout's version: a
+//! A value is a header and the JSON array that goes upstream as it is, so that sending needs no
+//! decoding. Values stay at 4 KiB or below wherever one record does, because sled moves a leaf of
+//! big ones to a file that it never makes durable. The first byte is the layout's version: a
 //! later daemon reads what an earlier one left.
 
 use serde::Serialize;

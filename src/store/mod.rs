@@ -7,7 +7,7 @@
 //! set of tests holds sled to what is promised here.
 
 pub mod barrier;
-mod chunk;
+pub mod chunk;
 mod open;
 pub mod queue;
 mod writer;

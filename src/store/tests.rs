@@ -119,6 +119,26 @@ fn a_broken_value_is_put_aside_and_told() {
     assert_eq!((gap["first"].as_u64(), gap["last"].as_u64()), (Some(2), Some(2)));
 }
 
+/// What a failed commit left half written is cut off, and its numbers are given again.
+#[test]
+fn what_no_barrier_covered_is_gone_when_it_opens_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = Rig::start(dir.path());
+    rig.push(vec![bay(0)], 1);
+    rig.durable(1);
+    {
+        let trees = lock(&rig.store.shared.trees);
+        let tree = &trees.as_ref().unwrap()[Lane::Events as usize];
+        let Item::Record(half) = bay(77) else { panic!("a bay is a record") };
+        let (chunks, _) = chunk::pack(&[half.clone(), half], 2, "boot");
+        tree.insert(2_u64.to_be_bytes(), chunks[0].encode()).unwrap();
+    }
+    rig.queue.suspect("test".to_owned());
+    rig.push(vec![bay(1)], 2);
+    rig.durable(2);
+    assert_eq!(rig.read_all(Lane::Events), [(1, 0), (2, 1)]);
+}
+
 #[test]
 fn a_read_that_fails_twice_sets_the_store_aside() {
     let dir = tempfile::tempdir().unwrap();

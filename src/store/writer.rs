@@ -1,10 +1,11 @@
 //! The store's thread: everything that waits goes in one barrier, and only then is it durable.
 //!
 //! A commit writes removals, chunks, kept values and each lane's next number, in this order, and
-//! ends with one flush. Any error or panic of sled closes the store: what was taken goes back to the
-//! queue, what may half stand on the disk is cut off when the store opens again, and its numbers
-//! are given again, since none was published. Near its bound a lane loses its oldest chunks, told by
-//! a gap record (merging old windows into coarser ones comes with a later form of this file).
+//! ends with one flush. Any error or panic of sled closes the store: what was taken goes back to
+//! the queue, what may half stand on the disk is cut off when the store opens again, and its
+//! numbers are given again, since none was published. Near its bound a lane loses its oldest
+//! chunks, told by a gap record (merging old windows into coarser ones comes with a later form of
+//! this file).
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;

@@ -1,9 +1,9 @@
 //! Commands from upstream: closing and opening, each checked, each answered.
 //!
 //! A command is a request of the city platform, never needed for guidance. It must name when it
-//! expires, because a broker may hold it for hours; a retained one is refused, because it would come
-//! again at each connect. Whatever is wrong gets a reply with a code and is counted; nothing in a
-//! payload can do more than that.
+//! expires, because a broker may hold it for hours; a retained one is refused, because it would
+//! come again at each connect. Whatever is wrong gets a reply with a code and is counted; nothing
+//! in a payload can do more than that.
 
 use rumqttc::v5::mqttbytes::v5::{Publish, PublishProperties};
 use serde::{Deserialize, Serialize};
@@ -188,7 +188,7 @@ fn may_answer_on(topic: &str, base: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use rumqttc::v5::mqttbytes::QoS;
 
     use super::*;
@@ -278,7 +278,8 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn no_payload_can_do_harm(payload in proptest::collection::vec(0_u8.., 0..200)) {
-            let publish = Publish::new("parkway/s/commands/closures", QoS::AtLeastOnce, payload, None);
+            let topic = "parkway/s/commands/closures";
+            let publish = Publish::new(topic, QoS::AtLeastOnce, payload, None);
             proptest::prop_assert!(parse(&publish, BASE, &site(), NOW).is_err());
             address(&publish, BASE);
         }
@@ -288,7 +289,7 @@ mod tests {
         parse(&message(payload), BASE, &site(), NOW)
     }
 
-    fn message(payload: &str) -> Publish {
+    pub fn message(payload: &str) -> Publish {
         let topic = "parkway/s/commands/closures";
         Publish::new(topic, QoS::AtLeastOnce, payload.to_owned(), None)
     }

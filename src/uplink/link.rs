@@ -182,15 +182,26 @@ impl Drop for Link {
     }
 }
 
-/// Polls until the first error, which is the last thing it tells.
+/// Polls until the first error, which is the last thing it tells. What was read together with the
+/// error comes before it: some brokers answer with a refusal and close at once.
 async fn poll(mut event_loop: EventLoop, sender: mpsc::Sender<Result<Event, Lost>>) {
-    loop {
-        let polled = event_loop.poll().await.map_err(|error| lost(&error));
-        let over = polled.is_err();
-        if sender.send(polled).await.is_err() || over {
+    let error = loop {
+        match event_loop.poll().await {
+            Ok(event) => {
+                if sender.send(Ok(event)).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) => break lost(&error),
+        }
+    };
+    for event in std::mem::take(&mut event_loop.state.events) {
+        if sender.send(Ok(event)).await.is_err() {
             return;
         }
     }
+    // The link may be gone already; then nobody needs to know.
+    let _ = sender.send(Err(error)).await;
 }
 
 fn lost(error: &ConnectionError) -> Lost {

@@ -1,12 +1,15 @@
 //! The uplink: delivers what the store holds, keeps the retained picture fresh, takes commands.
 //!
 //! One thread with a runtime of its own carries out what [`crate::outbox`] decides. Nothing is
-//! published before it is durable, and nothing here can stop guidance: without a broker, without a
-//! store or after a panic it waits and tries again. History goes through the outbox; the current
-//! state never does: it is made from the newest snapshot, retained, all of it fresh at each connect.
+//! published before it is durable, and nothing here can stop guidance: without a broker, without
+//! a store or after a panic it waits and tries again. History goes through the outbox; the
+//! current state never does: it is made from the newest snapshot, retained, all of it fresh at
+//! each connect.
 
 mod command;
 mod link;
+#[cfg(test)]
+mod schemas;
 mod state;
 mod work;
 

@@ -1,8 +1,8 @@
 //! The retained picture: presence, garages, signs, as messages of state.
 //!
 //! State is not history: it is made from the newest snapshot only, sent with QoS 0 and retained,
-//! everything fresh at each connect and then what changed, each topic at most once a second. A replayed
-//! record can therefore never put an old state over a new one.
+//! everything fresh at each connect and then what changed, each topic at most once a second. A
+//! replayed record can therefore never put an old state over a new one.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

@@ -323,7 +323,8 @@ impl Worker {
                     self.aside_why[lane as usize] = "bigger than the broker accepts";
                     return Input::Unreadable { lane, first };
                 }
-                let payload = self.envelope(lane, &chunk);
+                let gateway = &self.parts.site.gateway;
+                let payload = envelope(gateway, self.seen.epoch.unwrap_or(0), lane, &chunk);
                 let topic = format!("{}/{}", self.base, lane.name());
                 if link.send_chunk(&topic, payload, lane, token) {
                     Input::Sent { lane, token, first, last }
@@ -338,17 +339,6 @@ impl Worker {
             }
             Found::Away => Input::Busy { lane },
         }
-    }
-
-    /// A chunk as it goes upstream. Everything put in here is a number or a name without quotes.
-    fn envelope(&self, lane: Lane, chunk: &Chunk) -> String {
-        let gateway = &self.parts.site.gateway;
-        let epoch = self.seen.epoch.unwrap_or(0);
-        let (lane, Chunk { first, last, boot, json, .. }) = (lane.name(), chunk);
-        format!(
-            "{{\"v\":1,\"gateway\":\"{gateway}\",\"epoch\":\"{epoch:016x}\",\"lane\":\"{lane}\",\
-             \"boot\":\"{boot}\",\"first\":{first},\"last\":{last},\"records\":{json}}}"
-        )
     }
 
     /// Checks a command and puts it to the owner; the answer comes back through the loop.
@@ -453,6 +443,15 @@ impl Backoff {
         let _ = getrandom::fill(&mut random);
         longest / 2 + longest * u32::from(u16::from_be_bytes(random)) / (2 * 65_536)
     }
+}
+
+/// A chunk as it goes upstream. Everything put in here is a number or a name without quotes.
+pub fn envelope(gateway: &str, epoch: u64, lane: Lane, chunk: &Chunk) -> String {
+    let (lane, Chunk { first, last, boot, json, .. }) = (lane.name(), chunk);
+    format!(
+        "{{\"v\":1,\"gateway\":\"{gateway}\",\"epoch\":\"{epoch:016x}\",\"lane\":\"{lane}\",\
+         \"boot\":\"{boot}\",\"first\":{first},\"last\":{last},\"records\":{json}}}"
+    )
 }
 
 fn limits(parts: &Parts) -> Limits {

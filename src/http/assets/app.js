@@ -139,11 +139,11 @@ function garageRow(garage) {
 }
 
 function fillGarage(row, garage) {
-  const tag = garage.shut ? "closed" : garage.fullness;
+  const tag = garage.garage_closed ? "closed" : garage.fullness;
   const [, , label] = row.children[0].children;
   label.hidden = tag === "spaces";
   label.className = `tag ${tag}`;
-  put(label, garage.shut ? "closed" : FULLNESS[garage.fullness]);
+  put(label, garage.garage_closed ? "closed" : FULLNESS[garage.fullness]);
   fillBar(row.children[1].firstChild, garage, garage.bays);
   STATES.forEach((state, i) => {
     const cell = row.children[2 + i];
@@ -160,8 +160,8 @@ function fillGarage(row, garage) {
 }
 
 function garages(state) {
-  const full = state.garages.filter((g) => g.fullness === "full" && !g.shut).length;
-  const shut = state.garages.filter((g) => g.shut).length;
+  const full = state.garages.filter((g) => g.fullness === "full" && !g.garage_closed).length;
+  const shut = state.garages.filter((g) => g.garage_closed).length;
   const notes = [String(state.garages.length)];
   if (full) notes.push(`${full} full`);
   if (shut) notes.push(`${shut} closed`);

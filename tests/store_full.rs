@@ -1,0 +1,99 @@
+//! A disk that fills up and gets room again: the store goes, says so, keeps what waits, comes back,
+//! and no number is missing or given twice. Needs the right to mount; skipped with a message
+//! without it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+use parkway::config::StoreTable;
+use parkway::gateway::Ticket;
+use parkway::record::{Body, Lane, Record, Sensed};
+use parkway::store::{self, Found, Item};
+use parkway::time::Clock;
+
+#[test]
+fn a_full_disk_passes() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(disk) = Disk::mount(dir.path()) else {
+        eprintln!("SKIPPED: no right to mount a tmpfs");
+        return;
+    };
+    let (sender, notices) = channel();
+    let tell = move |body| sender.send(body).is_ok();
+    let (boot, path) = ("boot".to_owned(), disk.path.join("store"));
+    let table = StoreTable { commit_ms: 5, ..StoreTable::default() };
+    let (store, _) = store::start(&table, path, boot, Clock::real(), tell);
+    let (queue, mark) = (store.queue(), store.durable());
+
+    let mut count = 0;
+    let began = Instant::now();
+    let degraded = loop {
+        count += 1_000;
+        queue.push((count - 1_000..count).map(bay).collect(), Ticket(count), true);
+        if let Ok(notice) = notices.recv_timeout(Duration::from_millis(20)) {
+            break notice;
+        }
+        assert!(began.elapsed() < Duration::from_secs(60), "the disk never filled");
+    };
+    assert!(matches!(&degraded, Body::StoreDegraded { why } if why.contains("MiB left")));
+    let stuck = *mark.borrow();
+    assert!(stuck < Ticket(count), "something was called durable on a full disk");
+    count += 10;
+    queue.push((count - 10..count).map(bay).collect(), Ticket(count), true);
+
+    disk.grow();
+    let back = notices.recv_timeout(Duration::from_secs(30)).unwrap();
+    assert!(matches!(back, Body::StoreBack { .. }), "{back:?}");
+    let began = Instant::now();
+    while *mark.borrow() < Ticket(count) {
+        assert!(began.elapsed() < Duration::from_secs(20), "never durable");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let before = store.tide().borrow().committed[Lane::Events as usize];
+    let (mut from, mut next) = (0, 1);
+    while let Found::Chunk(chunk) = store.read(Lane::Events, from, before) {
+        let lines: Vec<serde_json::Value> = serde_json::from_str(&chunk.json).unwrap();
+        for line in lines {
+            assert_eq!(line["seq"].as_u64(), Some(next));
+            assert_eq!(line["bay"].as_str().unwrap(), (next - 1).to_string());
+            next += 1;
+        }
+        from = chunk.last + 1;
+    }
+    assert_eq!(next, count + 1);
+    assert_eq!(store.status().lanes[Lane::Events as usize].dropped, 0);
+    assert!(store.stop(Duration::from_secs(20)));
+}
+
+fn bay(n: u64) -> Item {
+    let body = Body::Bay { bay: n.to_string(), from: Sensed::Free, to: Sensed::Occupied };
+    Item::Record(Record::new(Lane::Events, Clock::real().now(), body))
+}
+
+/// A small disk of our own.
+struct Disk {
+    path: PathBuf,
+}
+
+impl Disk {
+    fn mount(at: &Path) -> Option<Disk> {
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", "size=72m", "none"]).arg(at).output();
+        mounted.is_ok_and(|output| output.status.success()).then(|| Disk { path: at.to_owned() })
+    }
+
+    fn grow(&self) {
+        let mut remount = Command::new("mount");
+        remount.args(["-o", "remount,size=300m"]).arg(&self.path);
+        assert!(remount.status().unwrap().success());
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // Lazily: the store's files may still be open after a failed assertion.
+        let _ = Command::new("umount").arg("-l").arg(&self.path).status();
+    }
+}

@@ -1,0 +1,431 @@
+//! The real store and uplink against Debian's mosquitto: stopped, frozen, refusing.
+//!
+//! A judge subscribes with a client of its own and keeps every message. What it must have seen in
+//! the end: each record once committed, in order after dropping repeats, repeats at most a window
+//! for each fault. Skipped, with a message, where mosquitto is not installed.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use parkway::config::Config;
+use parkway::gateway::{Answer, GarageView, SignMode, SignView, Snapshot, Ticket};
+use parkway::owner::{Answered, Handle, Urgent};
+use parkway::record::{Body, Fullness, Lane, Record, Sensed, Tally};
+use parkway::site::Face;
+use parkway::store::{self, Item, Store};
+use parkway::time::Clock;
+use parkway::uplink::{self, Uplink};
+use rumqttc::v5::mqttbytes::QoS;
+use rumqttc::v5::mqttbytes::v5::{Packet, PublishProperties};
+use rumqttc::v5::{Client, Event, MqttOptions};
+use serde_json::Value;
+use tokio::sync::{mpsc, watch};
+
+const WINDOW: u64 = 8;
+
+#[test]
+fn nothing_is_lost_while_the_broker_stops_and_freezes() {
+    let Some(mut broker) = Broker::start("") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let judge = Judge::start(broker.port);
+    let rig = Rig::start(dir.path(), broker.port);
+    let feeder = Feeder::start(&rig.store);
+
+    std::thread::sleep(Duration::from_secs(2));
+    broker.stop();
+    std::thread::sleep(Duration::from_secs(2));
+    broker.run();
+    judge.wait_for("events after the stop", Duration::from_secs(20), |judge| judge.moves());
+    broker.signal("STOP");
+    std::thread::sleep(Duration::from_secs(4));
+    broker.signal("CONT");
+    judge.wait_for("events after the freeze", Duration::from_secs(40), |judge| judge.moves());
+    let fed = feeder.stop();
+    rig.drained(Duration::from_secs(60));
+
+    for lane in [Lane::Alarms, Lane::Events] {
+        let (records, repeats) = judge.lane(lane);
+        let all: Vec<u64> = (1..=fed[lane as usize]).collect();
+        assert_eq!(records, all, "{} is not complete and in order", lane.name());
+        eprintln!("{}: {} records, {repeats} repeated messages", lane.name(), records.len());
+        // Two faults; the judge's own reconnects make the broker refuse, which repeats nothing.
+        assert!(repeats <= 2 * WINDOW, "{repeats} repeats");
+    }
+    let status = rig.uplink.status();
+    eprintln!("{:?} after {} reconnects", status.totals, status.reconnects);
+    assert!(status.reconnects >= 2);
+    rig.stop();
+}
+
+#[test]
+fn what_the_broker_refuses_is_not_delivered() {
+    // State as well: mosquitto turns away a client whose will it would not take.
+    let acl = "topic readwrite parkway/s/alarms\ntopic readwrite parkway/s/state/#\n\
+               topic read parkway/s/#\n";
+    let Some(broker) = Broker::start(acl) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let judge = Judge::start(broker.port);
+    let rig = Rig::start(dir.path(), broker.port);
+    let queue = rig.store.queue();
+    queue.push((0..30).map(bay).chain([alarm()]).collect(), Ticket(31), true);
+    judge.wait_for("the alarm", Duration::from_secs(10), |judge| {
+        !judge.lane(Lane::Alarms).0.is_empty()
+    });
+    std::thread::sleep(Duration::from_secs(1));
+    let status = rig.uplink.status();
+    assert!(status.refusing[Lane::Events as usize], "{status:?}");
+    assert_eq!(
+        status.backlog[Lane::Events as usize].records,
+        30,
+        "a refused record left the store"
+    );
+    assert_eq!(judge.lane(Lane::Events).0, Vec::<u64>::new());
+
+    broker.write_acl("topic readwrite parkway/s/#\n");
+    broker.signal("HUP");
+    rig.drained(Duration::from_secs(30));
+    assert_eq!(judge.lane(Lane::Events).0, (1..=30).collect::<Vec<u64>>());
+    rig.stop();
+}
+
+#[test]
+fn state_is_retained_and_commands_are_answered() {
+    let Some(broker) = Broker::start("") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let rig = Rig::start(dir.path(), broker.port);
+    let long = Duration::from_secs(10);
+    // The judge comes later: what it gets first was retained.
+    std::thread::sleep(Duration::from_secs(1));
+    let judge = Judge::start(broker.port);
+    judge.wait_for("presence", long, |judge| {
+        judge.newest("state/gateway").is_some_and(|state| state["online"] == true)
+    });
+    judge.wait_for("a garage", long, |judge| {
+        judge.newest("state/garages/g01").is_some_and(|state| state["free"] == 7)
+    });
+    judge.wait_for("a sign", long, |judge| {
+        judge.newest("state/signs/s-g01").is_some_and(|state| state["face"]["number"] == 7)
+    });
+
+    let close = r#"{"id":"c1","expires_at":"2100-01-01T00:00:00Z","action":"close","target":"g01",
+        "reason":"smoke","by":"desk"}"#;
+    judge.say("commands/closures", close, Some("desk/answers"));
+    judge.wait_for("the reply", long, |judge| {
+        judge.newest_of("desk/answers").is_some_and(|reply| reply["ok"] == true)
+    });
+    for (wrong, code) in [
+        (close.replace("2100", "2001").replace("c1", "c2"), "expired"),
+        (close.replace("g01", "g99").replace("c1", "c2"), "unknown_target"),
+        (close.replace("close", "burn").replace("c1", "c2"), "malformed"),
+    ] {
+        judge.say("commands/closures", &wrong, None);
+        judge.wait_for(code, long, |judge| {
+            judge.newest("replies/c2").is_some_and(|reply| reply["error"]["code"] == code)
+        });
+    }
+    let status = rig.uplink.status();
+    assert_eq!((status.commands_done, status.commands_refused), (1, 3));
+
+    rig.stop();
+    judge.wait_for("goodbye", long, |judge| {
+        judge.newest("state/gateway").is_some_and(|s| s["online"] == false && s["clean"] == true)
+    });
+}
+
+/// A mosquitto of our own, on a port of its own.
+struct Broker {
+    dir: tempfile::TempDir,
+    port: u16,
+    child: Option<Child>,
+}
+
+impl Broker {
+    fn start(acl: &str) -> Option<Broker> {
+        mosquitto()?;
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let dir = tempfile::tempdir().unwrap();
+        // A thousand under way, so that nothing waits inside the broker when it is stopped.
+        let mut config = format!(
+            "listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n\
+             max_inflight_messages 1000\nmax_queued_messages 0\nlog_type none\n"
+        );
+        if !acl.is_empty() {
+            config += &format!("acl_file {}\n", dir.path().join("acl").display());
+        }
+        // Started by root it would give up root's rights, and with them our folder.
+        config += "user root\n";
+        std::fs::write(dir.path().join("config"), config).unwrap();
+        let mut broker = Broker { dir, port, child: None };
+        broker.write_acl(acl);
+        broker.run();
+        Some(broker)
+    }
+
+    fn write_acl(&self, acl: &str) {
+        std::fs::write(self.dir.path().join("acl"), acl).unwrap();
+    }
+
+    fn run(&mut self) {
+        let mut command = Command::new(mosquitto().unwrap());
+        command.arg("-c").arg(self.dir.path().join("config"));
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        self.child = Some(child);
+        let began = Instant::now();
+        while std::net::TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            assert!(began.elapsed() < Duration::from_secs(10), "mosquitto does not listen");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.child.as_ref().unwrap().id().to_string();
+        let sent = Command::new("kill").args([&format!("-{signal}"), &pid]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    fn stop(&mut self) {
+        self.signal("TERM");
+        self.child.take().unwrap().wait().unwrap();
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn mosquitto() -> Option<PathBuf> {
+    let places = ["/usr/sbin/mosquitto", "/usr/bin/mosquitto", "/usr/local/sbin/mosquitto"];
+    let found = places.iter().map(PathBuf::from).find(|path| path.exists());
+    if found.is_none() {
+        eprintln!("SKIPPED: mosquitto is not installed (apt-get install mosquitto)");
+    }
+    found
+}
+
+/// Store, uplink and an owner that says yes to everything.
+struct Rig {
+    store: Store,
+    uplink: Uplink,
+    _pictures: watch::Sender<Arc<Snapshot>>,
+}
+
+impl Rig {
+    fn start(dir: &Path, port: u16) -> Rig {
+        let file = dir.join("parkway.toml");
+        let text = include_str!("common/small.toml").replace("1883", &port.to_string());
+        let text = text.replace("[[class]]", "ack_timeout_s = 2\nkeep_alive_s = 5\n[[class]]");
+        std::fs::write(&file, text).unwrap();
+        let mut config: Config = parkway::config::load(&file).unwrap();
+        config.store.commit_ms = 20;
+        let path = dir.join("store");
+        let boot = "boot".to_owned();
+        let clock = Clock::real();
+        let (store, _) = store::start(&config.store, path, boot, clock, |_| true);
+        let (urgent, asked) = mpsc::channel(16);
+        let (pictures, picture) = watch::channel(Arc::new(picture()));
+        std::thread::spawn(move || agree(asked));
+        let handle = Handle::new(urgent, picture);
+        let uplink = uplink::start(&config, clock, store.clone(), handle);
+        Rig { store, uplink, _pictures: pictures }
+    }
+
+    fn drained(&self, patience: Duration) {
+        let began = Instant::now();
+        loop {
+            let lanes = self.store.status().lanes;
+            let waiting: u64 = lanes.iter().map(|lane| lane.records).sum();
+            if waiting == 0 && self.store.queued_bytes() == 0 {
+                return;
+            }
+            let status = self.uplink.status();
+            assert!(began.elapsed() < patience, "{waiting} records left: {status:?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn stop(self) {
+        assert!(self.uplink.stop(Duration::from_secs(5)), "the uplink did not stop");
+        assert!(self.store.stop(Duration::from_secs(20)), "the store did not stop");
+    }
+}
+
+fn agree(mut asked: mpsc::Receiver<Urgent>) {
+    while let Some(urgent) = asked.blocking_recv() {
+        if let Urgent::Ask { reply, .. } = urgent {
+            let at = Clock::real().now();
+            let _ = reply.send(Answered { answer: Answer::Done, durable: true, at });
+        }
+    }
+}
+
+fn picture() -> Snapshot {
+    let tally = Tally { free: 7, occupied: 3, ..Tally::default() };
+    let garage = GarageView {
+        id: "g01".to_owned(),
+        name: "First".to_owned(),
+        fullness: Fullness::Spaces,
+        closed: false,
+        bays: 10,
+        tally,
+        ledger_free: 0,
+        by_class: [("car".to_owned(), tally)].into(),
+    };
+    let sign = SignView {
+        id: "s-g01".to_owned(),
+        name: "Door".to_owned(),
+        mode: SignMode::Auto,
+        face: Face::Number(7),
+        kind: "count",
+    };
+    Snapshot { garages: vec![garage], signs: vec![sign], ..Snapshot::default() }
+}
+
+/// Makes records as long as it lives: 250 events and 5 alarms a second.
+struct Feeder {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<[u64; 3]>,
+}
+
+impl Feeder {
+    fn start(store: &Store) -> Feeder {
+        let (queue, stop) = (store.queue(), Arc::new(AtomicBool::new(false)));
+        let stopped = stop.clone();
+        let thread = std::thread::spawn(move || {
+            let mut fed = [0; 3];
+            let mut ticket = 0;
+            while !stopped.load(Ordering::Relaxed) {
+                let mut items: Vec<Item> = (0..5).map(bay).collect();
+                if ticket % 10 == 0 {
+                    items.push(alarm());
+                    fed[Lane::Alarms as usize] += 1;
+                }
+                fed[Lane::Events as usize] += 5;
+                ticket += 1;
+                queue.push(items, Ticket(ticket), false);
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            fed
+        });
+        Feeder { stop, thread }
+    }
+
+    fn stop(self) -> [u64; 3] {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap()
+    }
+}
+
+fn bay(n: u64) -> Item {
+    let body =
+        Body::Bay { bay: format!("g01/B1/A/{n:03}"), from: Sensed::Free, to: Sensed::Occupied };
+    Item::Record(Record::new(Lane::Events, Clock::real().now(), body))
+}
+
+fn alarm() -> Item {
+    let body = Body::UnitLost { unit: "zc-01".to_owned(), bays: 10, silent_ms: 5_000 };
+    Item::Record(Record::new(Lane::Alarms, Clock::real().now(), body))
+}
+
+/// Keeps every message it ever got, in order.
+struct Judge {
+    client: Client,
+    heard: Arc<Mutex<Vec<(String, Value)>>>,
+}
+
+impl Judge {
+    fn start(port: u16) -> Judge {
+        let mut options = MqttOptions::new("judge", "127.0.0.1", port);
+        options.set_clean_start(true);
+        options.set_max_packet_size(Some(1 << 20));
+        options.set_keep_alive(Duration::from_secs(60));
+        let (client, mut connection) = Client::new(options, 64);
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let (out, subscriber) = (heard.clone(), client.clone());
+        std::thread::spawn(move || {
+            for event in connection.iter() {
+                match event {
+                    Ok(Event::Incoming(Packet::ConnAck(_))) => {
+                        subscriber.try_subscribe("parkway/s/#", QoS::AtLeastOnce).unwrap();
+                        subscriber.try_subscribe("desk/#", QoS::AtLeastOnce).unwrap();
+                    }
+                    Ok(Event::Incoming(Packet::Publish(publish))) => {
+                        let topic = String::from_utf8(publish.topic.to_vec()).unwrap();
+                        let payload = serde_json::from_slice(&publish.payload);
+                        out.lock().unwrap().push((topic, payload.unwrap_or(Value::Null)));
+                    }
+                    Ok(_) => (),
+                    Err(_) => std::thread::sleep(Duration::from_millis(100)),
+                }
+            }
+        });
+        let judge = Judge { client, heard };
+        // Its subscription must stand before anything is judged.
+        std::thread::sleep(Duration::from_millis(500));
+        judge
+    }
+
+    fn say(&self, topic: &str, payload: &str, answer_to: Option<&str>) {
+        let properties = PublishProperties {
+            response_topic: answer_to.map(str::to_owned),
+            ..PublishProperties::default()
+        };
+        let topic = format!("parkway/s/{topic}");
+        let (qos, payload) = (QoS::AtLeastOnce, payload.to_owned());
+        self.client.publish_with_properties(topic, qos, false, payload, properties).unwrap();
+    }
+
+    /// Record numbers after dropping repeats, in the order they came, and repeated messages.
+    fn lane(&self, lane: Lane) -> (Vec<u64>, u64) {
+        let topic = format!("parkway/s/{}", lane.name());
+        let (mut records, mut repeats) = (Vec::new(), 0);
+        for (_, message) in self.heard.lock().unwrap().iter().filter(|(at, _)| *at == topic) {
+            let (first, last) =
+                (message["first"].as_u64().unwrap(), message["last"].as_u64().unwrap());
+            let lines = message["records"].as_array().unwrap();
+            assert_eq!(lines.len() as u64, last - first + 1);
+            assert_eq!(message["gateway"], "edge-1");
+            let before = records.len();
+            for line in lines {
+                let seq = line["seq"].as_u64().unwrap();
+                if records.last().is_none_or(|newest| seq > *newest) {
+                    records.push(seq);
+                }
+            }
+            repeats += u64::from(records.len() == before);
+        }
+        (records, repeats)
+    }
+
+    fn moves(&self) -> bool {
+        let before = self.lane(Lane::Events).0.len();
+        std::thread::sleep(Duration::from_secs(1));
+        self.lane(Lane::Events).0.len() > before + 100
+    }
+
+    fn newest(&self, topic: &str) -> Option<Value> {
+        self.newest_of(&format!("parkway/s/{topic}"))
+    }
+
+    fn newest_of(&self, topic: &str) -> Option<Value> {
+        let heard = self.heard.lock().unwrap();
+        heard.iter().rev().find(|(at, _)| at == topic).map(|(_, message)| message.clone())
+    }
+
+    fn wait_for(&self, what: &str, patience: Duration, there: impl Fn(&Judge) -> bool) {
+        let began = Instant::now();
+        while !there(self) {
+            assert!(began.elapsed() < patience, "no {what} within {patience:?}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
