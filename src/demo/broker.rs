@@ -77,10 +77,6 @@ impl Arrived {
         lane.next = expected.max(chunk.last + 1);
     }
 
-    pub fn records(&self) -> u64 {
-        self.lanes.values().map(|lane| lane.records).sum()
-    }
-
     pub fn repeats(&self) -> u64 {
         self.lanes.values().map(|lane| lane.repeats).sum()
     }
