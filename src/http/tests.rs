@@ -364,7 +364,10 @@ async fn the_state_shows_what_the_gateway_and_the_adapters_say() {
     assert_eq!(state["totals"]["free"], 7);
     assert_eq!(state["totals"]["bays"], 20);
     assert_eq!(state["garages"][0]["unknown"], 2);
-    assert_eq!((&state["garages"][0]["closed"], &state["garages"][0]["shut"]), (&json!(1), &json!(false)));
+    assert_eq!(
+        (&state["garages"][0]["closed"], &state["garages"][0]["shut"]),
+        (&json!(1), &json!(false))
+    );
     assert_eq!(state["signs"][0]["shows"], "7");
     assert_eq!(state["signs"][0]["face"], json!({ "number": 7 }));
     assert_eq!(state["lines"][0]["state"], "up");
