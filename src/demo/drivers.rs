@@ -203,6 +203,10 @@ fn plate_tail(car: CarIx) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::super::world::Habits;
     use super::*;
 
     fn site() -> Site {
@@ -238,6 +242,62 @@ mod tests {
         }
         assert_eq!(answer(&site, &Ok((503, whole))), Answer::Refused);
         assert_eq!(answer(&site, &Err(io::ErrorKind::TimedOut.into())), Answer::Failed);
+    }
+
+    /// A gateway in name only: promises the bays of g01 in turn, ten seconds' drive away.
+    #[tokio::test]
+    async fn cars_ask_park_and_move_detectors_and_loops() {
+        let site = Arc::new(site());
+        let (devices, listeners) = Devices::bind(&site).expect("ports are free");
+        drop(listeners);
+        let devices = Arc::new(devices);
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let gateway = listener.local_addr().expect("it is bound");
+        tokio::spawn(promise(listener));
+        let habits = Habits { taken_percent: 20, obey_percent: 100, ..Habits::default() };
+        let world = World::new(site.clone(), habits);
+        let seen = Arc::new(Mutex::new(Seen::default()));
+        let drivers =
+            Drivers { site, devices: devices.clone(), gateway, speed: 100, seen: seen.clone() };
+        drivers.dress(&world);
+        let before = devices.occupied();
+        assert_eq!(before, world.counts().taken);
+        let driving = tokio::spawn(drivers.drive(world));
+        let parked = async {
+            while super::super::lock(&seen).counts.as_promised < 20 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), parked).await.expect("cars park in time");
+        driving.abort();
+        let _ = driving.await;
+        let seen = super::super::lock(&seen).clone();
+        let counts = seen.counts;
+        assert_eq!(devices.occupied(), counts.taken, "detectors tell another story: {counts:?}");
+        assert_eq!(
+            devices.occupied(),
+            before + counts.as_promised + counts.elsewhere - counts.left
+        );
+        assert!(seen.granted >= 20 && seen.not_durable == 0, "{seen:?}");
+        assert!(seen.wait_ms(50).is_some_and(|ms| ms > 0.0));
+    }
+
+    async fn promise(listener: TcpListener) {
+        for number in 1.. {
+            let (mut stream, _) = listener.accept().await.expect("a car asks");
+            let mut request = vec![0; 4_096];
+            let length = stream.read(&mut request).await.expect("it asks");
+            let request = String::from_utf8_lossy(&request[..length]).into_owned();
+            let new = request.contains("\"request_id\":\"demo-");
+            assert!(new || request.contains("/bay-taken"), "{request}");
+            let bay = format!("g01/B1/A/{:03}", number % 180 + 1);
+            let reply = json!({
+                "lease": format!("00000000-{number}"), "garage": "g01", "zone": "g01/B1/A",
+                "bay": bay, "travel_s": 10, "durable": true, "end": null,
+            });
+            let reply = format!("HTTP/1.1 200 OK\r\n\r\n{reply}");
+            stream.write_all(reply.as_bytes()).await.expect("it listens");
+        }
     }
 
     #[test]

@@ -121,7 +121,7 @@ impl View {
             format!("{fresh} of {all}")
         });
         format!(
-            "{} free, {} held, {} occupied, {} unknown; {} controllers fresh",
+            "{} free, {} held, {} occupied, {} unknown; units {}",
             number(&totals["free"]),
             number(&totals["held"]),
             number(&totals["occupied"]),
@@ -140,9 +140,12 @@ impl View {
     }
 
     fn uplink(&self) -> String {
-        let state = self.state["uplink"]["state"].as_str().unwrap_or("no answer");
+        let state = self.state["uplink"]["state"].as_str().unwrap_or("?");
         let lanes = self.state["store"]["lanes"].as_array().into_iter().flatten();
         let backlog: u64 = lanes.filter_map(|lane| lane["backlog_records"].as_u64()).sum();
+        if self.state.is_null() {
+            return "the gateway does not answer".to_owned();
+        }
         format!("{state}, {backlog} records wait")
     }
 
@@ -203,7 +206,7 @@ mod tests {
         for words in [
             "1:03 h",
             "12 open",
-            "1 of 2 controllers fresh",
+            "units 1 of 2",
             "g26 182",
             "connecting, 42 records wait",
             "zc-08 has no power",
@@ -217,6 +220,6 @@ mod tests {
     fn a_gateway_that_does_not_answer_is_no_zero() {
         let view = View::default();
         assert!(view.screen().contains("? free"), "{}", view.screen());
-        assert!(view.line().contains("no answer"), "{}", view.line());
+        assert!(view.line().contains("does not answer"), "{}", view.line());
     }
 }
