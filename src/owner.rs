@@ -32,6 +32,7 @@ pub enum Urgent {
     Ask { ask: Ask, reply: oneshot::Sender<Answered> },
     Notice(Body),
     Retune(GuidanceTable),
+    Fallbacks(Vec<Face>),
     Restore(Kept),
     Stop,
 }
@@ -77,6 +78,11 @@ impl Handle {
     /// New weights and thresholds.
     pub async fn retune(&self, guidance: GuidanceTable) -> bool {
         self.urgent.send(Urgent::Retune(guidance)).await.is_ok()
+    }
+
+    /// New fallback faces, one for each sign in the site's order.
+    pub async fn fallbacks(&self, faces: Vec<Face>) -> bool {
+        self.urgent.send(Urgent::Fallbacks(faces)).await.is_ok()
     }
 
     /// Asks the owner to put signs to their fallback and stop.
@@ -200,6 +206,7 @@ impl Owner {
             }
             Urgent::Notice(body) => self.step(Input::Notice(body)),
             Urgent::Retune(guidance) => self.step(Input::Retune(guidance)),
+            Urgent::Fallbacks(faces) => self.step(Input::Fallbacks(faces)),
             Urgent::Restore(kept) => self.step(Input::Restore(kept)),
             Urgent::Stop => (),
         }

@@ -84,9 +84,9 @@ pub enum UnitState {
     /// Asked in every sweep.
     #[default]
     Ok,
-    /// One cheap request is under way to see whether it is back.
-    Probing,
-    /// Not asked until its back-off is over, so that it makes nobody else late.
+    /// It failed once or twice in a row.
+    Suspect,
+    /// Only probed, with back-off, so that it makes nobody else late.
     Open,
 }
 

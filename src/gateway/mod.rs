@@ -127,7 +127,7 @@ impl Gateway {
             bands: vec![band::Band::default(); site.garages.len()],
             windows: vec![window::Window::default(); site.garages.len()],
             window_since: Mono(0),
-            signs: site.signs.iter().map(|_| sign::SignState::new()).collect(),
+            signs: site.signs.iter().map(sign::SignState::new).collect(),
             signs_of: show::signs_of(&site),
             call_outs: site.call_outs(),
             served: ask::served(&site),
@@ -157,6 +157,7 @@ impl Gateway {
             Input::Asked { ask, reply } => self.asked(ask, reply, effects),
             Input::Notice(body) => self.record(Lane::Alarms, body, effects),
             Input::Retune(tuning) => self.retune(tuning),
+            Input::Fallbacks(faces) => self.set_fallbacks(faces, effects),
             Input::Stopping => self.stop(effects),
             Input::Tick => (),
         }

@@ -1,11 +1,11 @@
 //! What follows from a step: ledger, fullness and signs of the garages that changed; and the
 //! published picture.
 
-use super::door::{Effect, Input};
+use super::door::Effect;
 use super::snapshot::{GarageView, SignView, Snapshot, UnitView};
 use super::{Gateway, Timer};
 use crate::record::{Body, Fullness, Lane};
-use crate::site::{GarageIx, Scope, SignIx, SignKind, Site};
+use crate::site::{Face, GarageIx, Scope, SignIx, SignKind, Site};
 
 /// Count signs by the garages they look at.
 pub fn signs_of(site: &Site) -> Vec<Vec<SignIx>> {
@@ -76,10 +76,20 @@ impl Gateway {
 
     pub(super) fn stop(&mut self, effects: &mut Vec<Effect>) {
         self.stopping = true;
-        for (ix, sign) in (0..).map(SignIx).zip(&self.site.signs) {
-            let state = &mut self.signs[ix.at()];
-            state.shown = Some(sign.fallback.clone());
-            effects.push(Effect::Write { sign: ix, face: sign.fallback.clone() });
+        for (ix, state) in (0..).map(SignIx).zip(&mut self.signs) {
+            state.shown = Some(state.fallback.clone());
+            effects.push(Effect::Write { sign: ix, face: state.fallback.clone() });
+        }
+    }
+
+    /// Other texts for when the gateway does not know, one for each sign.
+    pub(super) fn set_fallbacks(&mut self, faces: Vec<Face>, effects: &mut Vec<Effect>) {
+        assert!(faces.len() == self.signs.len(), "a reload changes no signs, only their texts");
+        for (state, face) in self.signs.iter_mut().zip(faces) {
+            state.fallback = face;
+        }
+        for sign in (0..self.signs.len() as u32).map(SignIx) {
+            self.show(sign, effects);
         }
     }
 
@@ -146,7 +156,7 @@ impl Gateway {
             id: sign.id.clone(),
             name: sign.name.clone(),
             mode: state.mode,
-            face: state.shown.clone().unwrap_or_else(|| sign.fallback.clone()),
+            face: state.shown.clone().unwrap_or_else(|| state.fallback.clone()),
             kind: match sign.kind {
                 SignKind::Count { .. } => "count",
                 SignKind::CallOut { .. } => "call-out",
@@ -161,12 +171,5 @@ fn fullness(tier: usize) -> Fullness {
         0 => Fullness::Spaces,
         1 => Fullness::AlmostFull,
         _ => Fullness::Full,
-    }
-}
-
-impl Input {
-    /// Whether it must not wait behind readings.
-    pub fn is_urgent(&self) -> bool {
-        !matches!(self, Input::Reading(_) | Input::Tick)
     }
 }

@@ -17,6 +17,8 @@ use crate::time::Mono;
 #[derive(Clone, Debug)]
 pub struct SignState {
     pub mode: SignMode,
+    /// From the configuration; a reload may change it.
+    pub fallback: Face,
     /// What was last ordered; `None` until the first order of this run.
     pub shown: Option<Face>,
     /// Last automatic count, and since when it is only held.
@@ -27,9 +29,10 @@ pub struct SignState {
 }
 
 impl SignState {
-    pub fn new() -> SignState {
+    pub fn new(sign: &Sign) -> SignState {
         SignState {
             mode: SignMode::Auto,
+            fallback: sign.fallback.clone(),
             shown: None,
             last_count: None,
             held_since: None,
@@ -70,7 +73,7 @@ impl SignState {
     ) -> Face {
         let automatic = match &sign.kind {
             SignKind::Count { .. } => self.count(now, sign, site, bays, unsure, tuning),
-            SignKind::CallOut { show_s, .. } => self.call_out(now, *show_s, sign),
+            SignKind::CallOut { show_s, .. } => self.call_out(now, *show_s),
         };
         match self.mode {
             SignMode::Auto => automatic,
@@ -101,7 +104,7 @@ impl SignState {
             let held = now.ms_since(since) < u64::from(tuning.sign_hold_s) * 1_000;
             return match &self.last_count {
                 Some(last) if held => last.clone(),
-                Some(_) | None => sign.fallback.clone(),
+                Some(_) | None => self.fallback.clone(),
             };
         }
         self.held_since = None;
@@ -114,14 +117,14 @@ impl SignState {
         face
     }
 
-    fn call_out(&mut self, now: Mono, show_s: u32, sign: &Sign) -> Face {
+    fn call_out(&mut self, now: Mono, show_s: u32) -> Face {
         let over = |since: Mono| now.ms_since(since) >= u64::from(show_s) * 1_000;
         if self.called.as_ref().is_none_or(|(_, since)| over(*since)) {
             self.called = self.queue.pop_front().map(|text| (text, now));
         }
         match &self.called {
             Some((text, _)) => Face::Text(text.clone()),
-            None => sign.fallback.clone(),
+            None => self.fallback.clone(),
         }
     }
 }

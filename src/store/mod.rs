@@ -113,13 +113,15 @@ struct Shared {
 
 /// Starts the store's thread and waits, at most 5 s, for what was kept by an earlier run. Never
 /// fails: without a store it works in memory, says so by `notices`, and tries again every 10 s.
-/// `notices` must not wait; where it returns false the notice is given again later.
+/// `notices` must not wait; where it returns false the notice is given again later. What was kept
+/// in a store that opened only after the start goes to `late`, on the same terms.
 pub fn start(
     settings: &StoreTable,
     path: PathBuf,
     boot: String,
     clock: Clock,
     notices: impl Fn(Body) -> bool + Send + 'static,
+    late: impl Fn(Kept) -> bool + Send + 'static,
 ) -> (Store, Kept) {
     let queue = Arc::new(Queue::new());
     let shared = Arc::new(Shared::default());
@@ -133,6 +135,7 @@ pub fn start(
         boot,
         clock,
         notices: Box::new(notices),
+        late: Box::new(late),
         queue: queue.clone(),
         shared: shared.clone(),
         durable: durable_out,

@@ -157,7 +157,7 @@ impl Rig {
         let (sender, notices) = channel();
         let tell = move |body| sender.send(body).is_ok();
         let boot = "boot".to_owned();
-        let (store, kept) = start(table, path.to_owned(), boot, Clock::real(), tell);
+        let (store, kept) = start(table, path.to_owned(), boot, Clock::real(), tell, |_| true);
         Rig { queue: store.queue(), store, kept, notices }
     }
 

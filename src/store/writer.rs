@@ -9,7 +9,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::SyncSender;
+use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -42,6 +42,8 @@ pub struct Parts {
     pub boot: String,
     pub clock: Clock,
     pub notices: Box<dyn Fn(Body) -> bool + Send>,
+    /// Takes what was kept when the store opened only after the start.
+    pub late: Box<dyn Fn(Kept) -> bool + Send>,
     pub queue: Arc<Queue>,
     pub shared: Arc<Shared>,
     pub durable: watch::Sender<Ticket>,
@@ -61,6 +63,8 @@ pub struct Writer {
     /// Reads that failed inside sled since the last delivered chunk went.
     strikes: u32,
     notices: Vec<Body>,
+    /// Kept values found too late for the start, until the owner takes them.
+    late: Option<Kept>,
 }
 
 impl Writer {
@@ -79,24 +83,30 @@ impl Writer {
             degraded_since: None,
             strikes: 0,
             notices: Vec::new(),
+            late: None,
         }
     }
 
     /// Works until the queue is stopped; hands what was kept to `first_open`.
     pub fn run(mut self, first_open: &SyncSender<Kept>) {
-        let began = Instant::now();
         let entries = self.open();
-        if began.elapsed() > super::OPEN_MAX && self.opened.is_some() {
-            tracing::error!("store: opened too late; leases and closures were not restored");
+        let found = self.opened.is_some();
+        // Nobody listens any more if the start waited long enough: then it is late.
+        if let Err(unheard) = first_open.try_send(Kept { entries }) {
+            let (TrySendError::Full(kept) | TrySendError::Disconnected(kept)) = unheard;
+            self.late = found.then_some(kept);
         }
-        // Nobody listens if the start waited long enough.
-        let _ = first_open.try_send(Kept { entries });
         let gather = Duration::from_millis(u64::from(self.parts.settings.commit_ms));
         loop {
             self.give_notices();
             if self.opened.is_none() {
                 self.parts.queue.rest(RETRY);
-                self.open();
+                // What a store of this run lost and found again holds, the gateway knows better.
+                let first = self.mark.generation == 0;
+                let entries = self.open();
+                if first && self.opened.is_some() {
+                    self.late = Some(Kept { entries });
+                }
                 if self.opened.is_none() && self.parts.queue.stopping() {
                     tracing::error!("store: stopped without a disk; what waited is lost");
                     return;
@@ -317,6 +327,11 @@ impl Writer {
     }
 
     fn give_notices(&mut self) {
+        if let Some(kept) = self.late.take()
+            && !(self.parts.late)(kept.clone())
+        {
+            self.late = Some(kept);
+        }
         while let Some(body) = self.notices.first() {
             if !(self.parts.notices)(body.clone()) {
                 return;
