@@ -107,6 +107,17 @@ impl Devices {
         words[low] = count as u16;
     }
 
+    /// Bays whose detector bit is set.
+    #[cfg(test)]
+    pub fn occupied(&self) -> u64 {
+        let bit = |bay: &crate::site::Bay| {
+            let base = self.site.profile(bay.unit).bays.as_ref().map_or(0, |bays| bays.base);
+            let words = self.units[bay.unit.at()].lock();
+            u64::from(words[usize::from(base + bay.point / 16)] >> (bay.point % 16) & 1)
+        };
+        self.site.bays.iter().map(bit).sum()
+    }
+
     /// Takes a unit's power away, or gives it back.
     pub fn set_silent(&self, unit: UnitIx, silent: bool) {
         self.units[unit.at()].silent.store(silent, Ordering::Relaxed);
