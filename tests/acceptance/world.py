@@ -5,6 +5,7 @@ Leaving the `with` block ends every process, whatever happened inside.
 
 import contextlib
 import pathlib
+import re
 import tempfile
 import time
 
@@ -35,6 +36,7 @@ class World:
         self.folder.chmod(0o755)
         self.site = make(self.folder, **site)
         self.site.write()
+        self.committed = {}  # lane -> committed in earlier runs of the daemon
         self.breaks = 0  # connections to the broker that were cut: bounds the repeats
         self.mqtt_up, self.cars, self.relay, self.broker = mqtt_up, None, None, None
         self.daemon = Daemon(binary, self.site, speed)
@@ -105,6 +107,32 @@ class World:
             self.broker.thaw()
         self.relay.pass_on()
 
+    # The daemon's death, and what it had said was on disk.
+
+    def kill_daemon(self):
+        """SIGKILL. What /metrics last called committed has to arrive, whatever comes now."""
+        self.remember_committed()
+        self.daemon.kill()
+        self.breaks += 1
+
+    def remember_committed(self):
+        for lane, count in self.committed_now().items():
+            self.committed[lane] = self.committed.get(lane, 0) + count
+
+    def committed_now(self):
+        """Lane -> records committed since this start of the daemon."""
+        return self.by_lane("parkway_records_committed_total")
+
+    def backlog(self):
+        return sum(self.by_lane("parkway_backlog_records").values())
+
+    def by_lane(self, metric):
+        found = {}
+        for series, value in self.daemon.metrics().items():
+            if match := re.fullmatch(metric + r'\{lane="(\w+)"\}', series):
+                found[match[1]] = int(value)
+        return found
+
     # Verdicts that several scenarios share.
 
     def picture_faults(self):
@@ -134,10 +162,18 @@ class World:
 
     def upstream_faults(self, quiet_s=2.0, timeout_s=60):
         """Waits for the backlog, then lets the judge speak."""
-        if not self.judge.quiet(quiet_s, timeout_s):
-            return [f"records still come after {timeout_s} s"]
+        drained = until(lambda: self.backlog() == 0, timeout_s, 0.5)
+        # What is committed now has to be with the judge once it is quiet.
+        committed = self.committed_now()
+        if drained is None or not self.judge.quiet(quiet_s, timeout_s):
+            return [f"records still come after {timeout_s} s, {self.backlog()} wait"]
         ledger = self.judge.look()
         wrong = ledger.verdict(sites.WINDOW * self.breaks)
+        for lane, count in committed.items():
+            count += self.committed.get(lane, 0)
+            got = len(ledger.lane(lane))
+            if got < count:
+                wrong.append(f"{lane}: {count} were committed, {got} came")
         if self.cars:
             lost = self.cars.durable - ledger.granted()
             wrong += [f"lease {lease} was durable and never told upstream" for lease in lost]

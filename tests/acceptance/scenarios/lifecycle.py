@@ -1,4 +1,4 @@
-"""Starting, stopping, reloading, being measured; a port in use and a store that cannot be written."""
+"""Starting, stopping, reloading, being measured; a port in use, a store that cannot be written."""
 
 import os
 import shutil

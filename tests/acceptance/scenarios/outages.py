@@ -1,4 +1,4 @@
-"""Broker and gateway die, together and apart; afterwards nothing may be lost, doubled or mixed up."""
+"""Broker and gateway die, together and apart; nothing may be lost, doubled or mixed up."""
 
 import time
 
@@ -68,8 +68,7 @@ def kill_during(kind):
             if kind:
                 world.break_link(kind)
                 time.sleep(30 if bench.full else 7)
-            world.daemon.kill()
-            world.breaks += 1
+            world.kill_daemon()
             world.daemon.start()
             kept.compare(bench, world)
             time.sleep(30 if bench.full else 7)
@@ -134,8 +133,7 @@ def killed_often(bench):
         world.drive(per_s=20)
         for ix in range(20 if bench.full else 5):
             time.sleep(0.7 + 0.37 * (ix % 5))
-            world.daemon.kill()
-            world.breaks += 1
+            world.kill_daemon()
             world.daemon.start()
         time.sleep(3)
         aftermath(bench, world)
