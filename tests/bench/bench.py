@@ -28,8 +28,10 @@ import sites  # noqa: E402
 from world import World, until  # noqa: E402
 
 FLIPS_PER_S = 50
-# What the bare loop reads from each controller: bays, faults and counters in one request.
+# What the bare loop reads from each controller where one request does: bays, faults, counters.
 LOOP_REGISTERS = 104
+# And with as many requests as the daemon makes: each of these many registers.
+SHARE_REGISTERS = 40
 RECORD_BYTES = 300
 rows = []
 
@@ -98,6 +100,7 @@ def sweep(args):
         minutes = (time.monotonic() - began) / 60
         ours = (world.daemon.cpu_s() - cpu) / minutes, world.daemon.rss_mib(peak=True)
         missed = missed_slots(world) - missed
+        requests = max(1, round(requests_made(world) / len(world.site.units) / span_s))
         gaps = intervals(world)
         flips.stop()
         world.settle()
@@ -105,12 +108,15 @@ def sweep(args):
         world.daemon.stop()
         flips = Flips(world, FLIPS_PER_S)
         flips.start()
-        loop = poll_loop(world, span_s)
+        targets = [f"127.0.0.1:{world.site.ports[unit]}" for unit in world.site.units]
+        loop = poll_loop(world, SHARE_REGISTERS, span_s, targets * requests)
+        least = poll_loop(world, LOOP_REGISTERS, min(span_s, 60), targets)
         flips.stop()
     row("missed slots", f"{missed:.0f} of {len(gaps)}", bar="0", fine=missed == 0)
     row("sweep interval", f"p50 {quantile(gaps, .5):.3f} s, p99 {quantile(gaps, .99):.3f} s, "
         f"max {max(gaps):.3f} s", bar="none above 1.5 s", fine=max(gaps) < 1.5)
-    row("CPU a minute", f"{ours[0]:.2f} s", f"libmodbus loop {loop[0]:.2f} s", "at most 3 times",
+    row("CPU a minute", f"{ours[0]:.2f} s", f"libmodbus loop with the same {requests} requests a "
+        f"unit {loop[0]:.2f} s; with one {least[0]:.2f} s", "at most 3 times the same",
         ours[0] <= 3 * loop[0])
     row("resident at most", f"{ours[1]:.1f} MiB", f"libmodbus loop {loop[1]:.1f} MiB", "40 MiB",
         ours[1] <= 40)
@@ -131,21 +137,27 @@ def intervals(world):
     return gaps
 
 
-def poll_loop(world, span_s):
+def requests_made(world):
+    return sum(s["requests"] for u, s in world.controllers.stats().items() if u.startswith("zc-"))
+
+
+def poll_loop(world, registers, span_s, targets):
     """CPU seconds a minute and MiB of the bare loop."""
     program = world.folder / "poll_loop"
     subprocess.run(["cc", "-O2", "-I/usr/include/modbus", "-o", program, HERE / "poll_loop.c",
                     "-lmodbus"], check=True)
-    targets = [f"127.0.0.1:{world.site.ports[unit]}" for unit in world.site.units]
-    child = subprocess.Popen([program, str(LOOP_REGISTERS), str(span_s), *targets],
+    child = subprocess.Popen([program, str(registers), str(span_s), *targets],
                              stdout=subprocess.PIPE, text=True)
+    # Half-way, because what wait4 reports includes the size of whoever forked.
+    time.sleep(span_s / 2)
+    peak = re.search(r"VmHWM:\s+(\d+)", pathlib.Path(f"/proc/{child.pid}/status").read_text())
     said = child.stdout.read()
     _, status, usage = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode:
         raise RuntimeError(f"the bare loop failed: {said}")
     print("  " + said.strip().replace("\n", "\n  "), flush=True)
-    return (usage.ru_utime + usage.ru_stime) / (span_s / 60), usage.ru_maxrss / 1024
+    return (usage.ru_utime + usage.ru_stime) / (span_s / 60), int(peak[1]) / 1024
 
 
 # (b) From a bay to the event and the sign.
