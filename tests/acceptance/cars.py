@@ -19,9 +19,9 @@ class Cars:
     """Runs a population until told to stop: `per_s` arrivals a second on average."""
 
     def __init__(self, daemon, controllers, site, per_s=4.0, stay_s=(10, 30), seed=7,
-                 drive_s=(1.0, 5.0)):
+                 pace=(0.7, 1.2)):
         self.daemon, self.controllers, self.site = daemon, controllers, site
-        self.per_s, self.stay_s, self.drive_s = per_s, stay_s, drive_s
+        self.per_s, self.stay_s, self.pace = per_s, stay_s, pace
         self.dice = random.Random(seed)
         self.standing = {(unit, point) for unit, points in controllers.truth().items()
                          for point in points}
@@ -82,14 +82,16 @@ class Cars:
 
     def choose_fate(self, answer):
         fate, lease = self.dice.random(), answer["lease"]
+        # Drivers take about as long as they were told.
+        drive_s = [answer["travel_s"] * pace for pace in self.pace]
         if fate < NEVER_COMES:
             self.open.pop(lease, None)
         elif fate < NEVER_COMES + CANCELS:
-            self.later(self.drive_s, self.cancel, lease)
+            self.later(drive_s, self.cancel, lease)
         elif fate < NEVER_COMES + CANCELS + OTHER_BAY:
-            self.later(self.drive_s, self.park_elsewhere, answer)
+            self.later(drive_s, self.park_elsewhere, answer)
         else:
-            self.later(self.drive_s, self.park, answer)
+            self.later(drive_s, self.park, answer)
 
     def cancel(self, lease):
         self.open.pop(lease, None)

@@ -77,7 +77,7 @@ class Daemon:
 
     # HTTP: a connection kept per thread, made anew after any error.
 
-    def ask(self, method, path, body=None, timeout_s=10):
+    def ask(self, method, path, body=None, timeout_s=10, headers=()):
         """(status, decoded body); bytes and str go as they are, all else as JSON."""
         raw = body if isinstance(body, (bytes, str, type(None))) else json.dumps(body)
         for attempt in (0, 1):
@@ -86,7 +86,8 @@ class Daemon:
                 conn = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout_s)
                 self.local.conn = conn
             try:
-                conn.request(method, path, raw, {"Content-Type": "application/json"})
+                conn.request(method, path, raw, {"Content-Type": "application/json",
+                                                 **dict(headers)})
                 response = conn.getresponse()
                 return response.status, decode(response.read())
             except (OSError, http.client.HTTPException) as error:

@@ -21,13 +21,18 @@ SCHEMAS = pathlib.Path(__file__).resolve().parents[2] / "config" / "schema"
 
 def schema_of(topic):
     """Which schema a topic's messages follow; None where there is none to follow."""
-    parts = topic.split("/")[2:]
-    if parts[0] in LANES:
-        return parts[0]
-    if parts[0] == "state":
+    kind, which = kind_of(topic), topic.split("/")[3:4]
+    if kind in LANES:
+        return kind
+    if kind == "state" and which:
         return {"gateway": "state-gateway", "garages": "state-garage",
-                "signs": "state-sign"}.get(parts[1])
-    return "command-reply" if parts[0] == "replies" else None
+                "signs": "state-sign"}.get(which[0])
+    return "command-reply" if kind == "replies" else None
+
+
+def kind_of(topic):
+    """What stands after `parkway/<site>/`; empty for a topic that is too short."""
+    return (topic.split("/") + [""] * 3)[2]
 
 
 class Ledger:
@@ -52,7 +57,7 @@ class Ledger:
         except ValueError as error:
             return self.faults.append(f"{topic}: not JSON: {error}")
         self.validate(topic, body)
-        lane = topic.split("/")[2]
+        lane = kind_of(topic)
         if lane in LANES:
             return self.take_chunk(topic, lane, body, received_at)
         if lane == "state":
@@ -61,7 +66,7 @@ class Ledger:
 
     def validate(self, topic, body):
         name = schema_of(topic)
-        if name is None:
+        if name is None or not (self.schemas / f"{name}.schema.json").exists():
             return self.faults.append(f"{topic}: no schema covers this topic")
         for error in list(self.validator(name).iter_errors(body))[:3]:
             where = "/".join(str(part) for part in error.absolute_path)
@@ -229,7 +234,7 @@ class Judge:
             fresh, self.taken = self.raw[self.taken:], len(self.raw)
         for received_at, topic, payload, _retain in fresh:
             # Commands are what the tests themselves say, good and bad.
-            if topic.split("/")[2] != "commands":
+            if kind_of(topic) != "commands":
                 self.ledger.take(topic, payload, received_at)
         return self.ledger
 
@@ -238,7 +243,7 @@ class Judge:
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             with self.lock:
-                lanes = [at for at, topic, *_ in self.raw[-300:] if topic.split("/")[2] in LANES]
+                lanes = [at for at, topic, *_ in self.raw[-300:] if kind_of(topic) in LANES]
             if not lanes or time.monotonic() - lanes[-1] > for_s:
                 return True
             time.sleep(0.1)

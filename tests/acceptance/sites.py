@@ -64,6 +64,7 @@ class Site:
     mqtt: bool = True
     http: str = None
     ack_timeout_s: int = 5
+    token: str = None
 
     def __post_init__(self):
         self.store = self.store or self.folder / "store"
@@ -111,6 +112,9 @@ class Site:
         parts.append(f'[store]\npath = "{self.store}"\ncommit_ms = {COMMIT_MS}\n')
         listen = self.http or f"127.0.0.1:{self.ports['http']}"
         parts.append(f'[http]\nlisten = "{listen}"\n')
+        if self.token:
+            (self.folder / "token").write_text(self.token)
+            parts[-1] += f'token_file = "{self.folder / "token"}"\n'
         parts.append("[guidance]\n" + "".join(
             f"{key} = {value}\n" for key, value in self.all_guidance().items()))
         parts += [CLASSES, self.graph_toml(), PROFILES, self.panel_toml()]

@@ -51,7 +51,7 @@ def others_keep_time(bench, world):
         gaps = [b - a for a, b in zip(stats["sweeps"], stats["sweeps"][1:])]
         late[unit] = max(gaps, default=99)
     worst = max(late.values())
-    bench.check("no other line's sweep is late", worst < 1.2, f"worst interval {worst:.3f} s")
+    bench.check("no other line's sweep is late", worst < 1.25, f"worst interval {worst:.3f} s")
 
 
 def sign_is_honest(bench, world):

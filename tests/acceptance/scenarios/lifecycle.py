@@ -1,5 +1,6 @@
 """Starting, stopping, reloading, being measured; a port in use, a store that cannot be written."""
 
+import http.client
 import os
 import shutil
 import socket
@@ -76,6 +77,58 @@ def metrics(bench):
             bench.check(f"{path} answers", status == 200 and answer != "", (status, answer))
 
 
+def streams(bench):
+    """State and signs can be followed as server-sent events, and tell a change when it comes."""
+    with World(bench.binary) as world:
+        world.daemon.start()
+        time.sleep(3)
+        for path, name in (("/v1/state/stream", "state"), ("/v1/signs/stream", "sign")):
+            events = follow(world, path, name)
+            bench.check(f"{path} begins with what is", len(events) > 0, events)
+        shown = f'"number":{600 - sites.KEEP_BACK - 1}'
+        change = lambda: world.controllers.set([("zc-01", 100, 1)])
+        events = follow(world, "/v1/signs/stream", "sign", change, shown)
+        bench.check("a changed sign is told", any(shown in event for event in events), events[-2:])
+
+
+def follow(world, path, name, change=None, wanted=None, seconds=6):
+    """The data of a stream's events of one name: the first, or all until one has `wanted`."""
+    conn = http.client.HTTPConnection("127.0.0.1", world.daemon.port, timeout=seconds)
+    conn.request("GET", path, headers={"Accept": "text/event-stream"})
+    reply, events, event = conn.getresponse(), [], ""
+    deadline = time.monotonic() + seconds
+    try:
+        while time.monotonic() < deadline:
+            line = reply.readline().decode().strip()
+            if line.startswith("event:"):
+                event = line[6:].strip()
+            elif line.startswith("data:") and event == name:
+                events.append(line[5:].strip())
+                if not wanted or wanted in events[-1].replace(" ", ""):
+                    break
+                if change:
+                    change, _ = None, change()
+    except TimeoutError:
+        pass  # a silent stream is told by what did not come
+    conn.close()
+    return events
+
+
+def token(bench):
+    """With a token, orders and pages need it; health does not."""
+    with World(bench.binary, token="t0p-secret-token-for-tests") as world:
+        world.daemon.start()
+        bare = world.daemon.allocate("no-token")[0]
+        bench.check("without the token it is 401", bare == 401, bare)
+        wrong = {"Authorization": "Bearer wrong"}
+        status, _ = world.daemon.ask("GET", "/v1/state", headers=wrong)
+        bench.check("with a wrong one it is 401", status == 401, status)
+        right = {"Authorization": f"Bearer {world.site.token}"}
+        status, _ = world.daemon.ask("GET", "/v1/state", headers=right)
+        bench.check("with the token it is 200", status == 200, status)
+        bench.check("the log does not tell it", world.site.token not in world.daemon.log_text())
+
+
 def port_in_use(bench):
     """A port that is taken: exit 1, and the log says which."""
     with World(bench.binary) as world, socket.socket() as taken:
@@ -135,4 +188,5 @@ def degraded(bench, world, user):
     return bench.check("signs are driven", sites.BLANK not in faces and 0 not in faces, faces)
 
 
-ALL = [clean_stop, reload, metrics, port_in_use, store_under_a_file, store_without_permission]
+ALL = [clean_stop, reload, metrics, streams, token, port_in_use, store_under_a_file,
+       store_without_permission]
