@@ -1,13 +1,39 @@
 //! parkway: an edge gateway for underground parking.
+//!
+//! Two pure machines decide: [`gateway`] (bays, leases, signs) and [`outbox`] (delivery). Each has
+//! one owner and one door, `step(now, input, &mut effects)`. Around them stand thin adapters, one a
+//! folder or file: [`field`] (Modbus), [`store`] (sled), [`uplink`] (MQTT), [`http`], [`metrics`],
+//! [`systemd`]. [`run`] joins them into the daemon; `demo` puts a whole site around that daemon.
+//!
+//! | to change | look in |
+//! |---|---|
+//! | what may be configured, and its bounds | `config/file.rs`, `config/check.rs` |
+//! | which bay a driver gets | `gateway/choose.rs`, `gateway/route.rs` |
+//! | how a lease ends | `gateway/ask.rs`, `gateway/fill.rs` |
+//! | what a sign shows | `gateway/sign.rs` |
+//! | what upstream is told | `record.rs`, `config/schema` |
+//! | what survives a restart | `gateway/keep.rs`, `store` |
+//!
+//! `tests/tidy.rs` holds the architecture: which files are pure, and how large things may grow.
 #![deny(unsafe_code)]
 
+pub mod cli;
 pub mod config;
+#[cfg(feature = "demo")]
+pub mod demo;
+pub mod field;
 pub mod gateway;
+pub mod http;
+pub mod log;
+pub mod metrics;
+pub mod outbox;
 pub mod owner;
 pub mod profile;
 pub mod record;
+pub mod run;
 pub mod site;
-pub mod store {
-    pub mod queue;
-}
+pub mod status;
+pub mod store;
+pub mod systemd;
 pub mod time;
+pub mod uplink;

@@ -1,21 +1,39 @@
 //! The owner of the gateway: one thread that waits, steps and carries out.
 //!
-//! Everything else talks to it through a [`Handle`].
+//! It decides nothing about parking. What it does decide is order: an arrival never waits behind a
+//! reading, and an answer waits for its commit only until its `by`. Everything else talks to it
+//! through a [`Handle`] or reads the published [`Snapshot`]. Its loop turns at least four times a
+//! second and pings the watchdog itself: if this loop hangs, nobody is being guided.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::gateway::{Answer, Ask, Snapshot};
+use crate::config::GuidanceTable;
+use crate::gateway::{
+    Answer, Ask, Effect, Gateway, Input, Kept, Reading, ReplyId, Snapshot, Ticket,
+};
 use crate::record::Body;
-use crate::time::Now;
+use crate::site::{Face, SignIx};
+use crate::store::queue::Item;
+use crate::time::{Clock, Mono, Now};
+
+/// Shortest time between two published snapshots, and longest sleep of the loop.
+const BEAT: Duration = Duration::from_millis(250);
+
+/// Questions that may wait: a burst of arrivals at all portals at once, some seconds' worth.
+const URGENT_MAX: usize = 1_024;
 
 /// What the owner is sent besides readings.
 #[derive(Debug)]
 pub enum Urgent {
     Ask { ask: Ask, reply: oneshot::Sender<Answered> },
     Notice(Body),
-    Retune(crate::config::GuidanceTable),
+    Retune(GuidanceTable),
+    Fallbacks(Vec<Face>),
+    Restore(Kept),
     Stop,
 }
 
@@ -52,9 +70,19 @@ impl Handle {
         self.urgent.try_send(Urgent::Notice(body)).is_ok()
     }
 
+    /// Values of a store that came back after the start; false as for [`Handle::notice`].
+    pub fn restore(&self, kept: Kept) -> bool {
+        self.urgent.try_send(Urgent::Restore(kept)).is_ok()
+    }
+
     /// New weights and thresholds.
-    pub async fn retune(&self, guidance: crate::config::GuidanceTable) -> bool {
+    pub async fn retune(&self, guidance: GuidanceTable) -> bool {
         self.urgent.send(Urgent::Retune(guidance)).await.is_ok()
+    }
+
+    /// New fallback faces, one for each sign in the site's order.
+    pub async fn fallbacks(&self, faces: Vec<Face>) -> bool {
+        self.urgent.send(Urgent::Fallbacks(faces)).await.is_ok()
     }
 
     /// Asks the owner to put signs to their fallback and stop.
@@ -70,5 +98,292 @@ impl Handle {
     /// To be woken at each new picture.
     pub fn follow(&self) -> watch::Receiver<Arc<Snapshot>> {
         self.snapshot.clone()
+    }
+}
+
+/// Where the owner's effects go. None of them may block.
+pub struct Ports {
+    pub write: Box<dyn FnMut(SignIx, Face) + Send>,
+    /// Items, the ticket of the last of them, and whether someone waits for it.
+    pub commit: Box<dyn FnMut(Vec<Item>, Ticket, bool) + Send>,
+    /// How far the store is durable.
+    pub durable: watch::Receiver<Ticket>,
+    /// Called at every turn of the loop.
+    pub beat: Box<dyn FnMut() + Send>,
+    /// Called with the time each step took.
+    pub stepped: Box<dyn FnMut(Duration) + Send>,
+}
+
+/// An answer that waits for its commit.
+struct Waiting {
+    reply: ReplyId,
+    after: Ticket,
+    by: Mono,
+    answer: Answer,
+}
+
+/// The owner before it runs.
+pub struct Owner {
+    gateway: Gateway,
+    clock: Clock,
+    ports: Ports,
+    urgent: mpsc::Receiver<Urgent>,
+    readings: mpsc::Receiver<Reading>,
+    snapshot: watch::Sender<Arc<Snapshot>>,
+    effects: Vec<Effect>,
+    replies: BTreeMap<ReplyId, oneshot::Sender<Answered>>,
+    next_reply: u64,
+    waiting: VecDeque<Waiting>,
+    published: Instant,
+}
+
+impl Owner {
+    /// An owner and the handle to it.
+    pub fn new(
+        gateway: Gateway,
+        clock: Clock,
+        readings: mpsc::Receiver<Reading>,
+        ports: Ports,
+    ) -> (Owner, Handle) {
+        let (sender, urgent) = mpsc::channel(URGENT_MAX);
+        let (snapshot, follow) = watch::channel(Arc::new(Snapshot::default()));
+        let owner = Owner {
+            gateway,
+            clock,
+            ports,
+            urgent,
+            readings,
+            snapshot,
+            effects: Vec::new(),
+            replies: BTreeMap::new(),
+            next_reply: 0,
+            waiting: VecDeque::new(),
+            published: Instant::now(),
+        };
+        (owner, Handle::new(sender, follow))
+    }
+
+    /// Restores, then turns until told to stop or nobody is left to tell.
+    pub async fn run(mut self, kept: Kept) {
+        self.step(Input::Restore(kept));
+        self.publish();
+        loop {
+            (self.ports.beat)();
+            self.release();
+            if self.published.elapsed() >= BEAT {
+                self.publish();
+            }
+            let wait = self.wait();
+            tokio::select! {
+                biased;
+                // A store that is gone makes this an error, which only closes this way in.
+                Ok(()) = self.ports.durable.changed() => (),
+                urgent = self.urgent.recv() => match urgent {
+                    None | Some(Urgent::Stop) => break,
+                    Some(urgent) => self.urgent(urgent),
+                },
+                reading = self.readings.recv() => match reading {
+                    None => break,
+                    Some(reading) => self.step(Input::Reading(reading)),
+                },
+                () = tokio::time::sleep(wait) => self.step(Input::Tick),
+            }
+        }
+        self.step(Input::Stopping);
+        self.publish();
+        for waiting in std::mem::take(&mut self.waiting) {
+            self.reply(waiting);
+        }
+    }
+
+    fn urgent(&mut self, urgent: Urgent) {
+        match urgent {
+            Urgent::Ask { ask, reply } => {
+                self.next_reply += 1;
+                let id = ReplyId(self.next_reply);
+                self.replies.insert(id, reply);
+                self.step(Input::Asked { ask, reply: id });
+            }
+            Urgent::Notice(body) => self.step(Input::Notice(body)),
+            Urgent::Retune(guidance) => self.step(Input::Retune(guidance)),
+            Urgent::Fallbacks(faces) => self.step(Input::Fallbacks(faces)),
+            Urgent::Restore(kept) => self.step(Input::Restore(kept)),
+            Urgent::Stop => (),
+        }
+    }
+
+    fn wait(&self) -> Duration {
+        let answer = self.waiting.front().map(|waiting| waiting.by);
+        let due = [self.gateway.due(), answer].into_iter().flatten().min();
+        due.map_or(BEAT, |due| self.clock.wait(due).min(BEAT))
+    }
+
+    fn step(&mut self, input: Input) {
+        let started = Instant::now();
+        let mut effects = std::mem::take(&mut self.effects);
+        self.gateway.step(self.clock.now(), input, &mut effects);
+        (self.ports.stepped)(started.elapsed());
+        let mut items = Vec::new();
+        let mut urgent = false;
+        for effect in effects.drain(..) {
+            match effect {
+                Effect::Write { sign, face } => (self.ports.write)(sign, face),
+                Effect::Record(record) => items.push(Item::Record(record)),
+                Effect::Keep { key, value } => items.push(Item::Keep { key, value }),
+                Effect::Answer { reply, after, by, answer } => {
+                    urgent |= after > *self.ports.durable.borrow();
+                    self.waiting.push_back(Waiting { reply, after, by, answer });
+                }
+            }
+        }
+        self.effects = effects;
+        if !items.is_empty() || urgent {
+            (self.ports.commit)(items, self.gateway.issued(), urgent);
+        }
+    }
+
+    /// Gives out every answer whose commit is durable or whose time is up.
+    fn release(&mut self) {
+        let durable = *self.ports.durable.borrow_and_update();
+        let now = self.clock.now().mono;
+        let mut still = VecDeque::new();
+        for waiting in std::mem::take(&mut self.waiting) {
+            if waiting.after <= durable || waiting.by <= now {
+                self.reply(waiting);
+            } else {
+                still.push_back(waiting);
+            }
+        }
+        self.waiting = still;
+    }
+
+    fn reply(&mut self, waiting: Waiting) {
+        let durable = waiting.after <= *self.ports.durable.borrow();
+        if let Some(reply) = self.replies.remove(&waiting.reply) {
+            // Whoever asked may have hung up meanwhile; the lease stands all the same.
+            let _ = reply.send(Answered { answer: waiting.answer, durable, at: self.clock.now() });
+        }
+    }
+
+    fn publish(&mut self) {
+        self.published = Instant::now();
+        self.snapshot.send_replace(Arc::new(self.gateway.snapshot()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gateway::{Identity, Request, testing};
+    use crate::site::{ClassIx, NodeIx, UnitIx};
+
+    #[tokio::test]
+    async fn an_answer_waits_for_its_commit() {
+        let rig = Rig::start(5_000);
+        rig.fill_free().await;
+        let ask = tokio::spawn({
+            let handle = rig.handle.clone();
+            async move { handle.ask(arrive("r1")).await }
+        });
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(!ask.is_finished(), "answered before its commit");
+        rig.durable.send_replace(Ticket(u64::MAX));
+        let answered = ask.await.unwrap().unwrap();
+        assert!(answered.durable);
+    }
+
+    #[tokio::test]
+    async fn a_stalled_disk_delays_an_answer_only_so_long() {
+        let rig = Rig::start(20);
+        rig.fill_free().await;
+        let answered = rig.handle.ask(arrive("r1")).await.unwrap();
+        assert!(!answered.durable);
+        let again = rig.handle.ask(arrive("r1")).await.unwrap();
+        assert_eq!(lease(&again), lease(&answered));
+    }
+
+    #[tokio::test]
+    async fn stopping_puts_signs_to_their_fallback_and_answers_who_waits() {
+        let rig = Rig::start(60_000);
+        rig.fill_free().await;
+        let ask = tokio::spawn({
+            let handle = rig.handle.clone();
+            async move { handle.ask(arrive("r1")).await }
+        });
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        rig.handle.stop().await;
+        assert!(ask.await.unwrap().is_some());
+        rig.task.await.unwrap();
+        let written = rig.written.lock().unwrap();
+        assert_eq!(written[&SignIx(0)], Face::Blank);
+        assert_eq!(written[&SignIx(2)], Face::Text("FOLLOW SIGNS".to_owned()));
+    }
+
+    struct Rig {
+        handle: Handle,
+        readings: mpsc::Sender<Reading>,
+        durable: watch::Sender<Ticket>,
+        written: Arc<std::sync::Mutex<BTreeMap<SignIx, Face>>>,
+        task: tokio::task::JoinHandle<()>,
+    }
+
+    impl Rig {
+        fn start(commit_wait_ms: u32) -> Rig {
+            let site = Arc::new(testing::site());
+            let guidance =
+                GuidanceTable { commit_wait_ms, debounce_ms: 0, ..GuidanceTable::default() };
+            let identity = Identity { run: 1, boot: "b".to_owned(), version: "0".to_owned() };
+            let gateway = Gateway::new(site, guidance, identity);
+            let (readings, reading) = mpsc::channel(8);
+            let (durable, mark) = watch::channel(Ticket(0));
+            let written = Arc::new(std::sync::Mutex::new(BTreeMap::new()));
+            let faces = written.clone();
+            let ports = Ports {
+                write: Box::new(move |sign, face| {
+                    faces.lock().unwrap().insert(sign, face);
+                }),
+                commit: Box::new(|_, _, _| ()),
+                durable: mark,
+                beat: Box::new(|| ()),
+                stepped: Box::new(|_| ()),
+            };
+            let (owner, handle) = Owner::new(gateway, Clock::real(), reading, ports);
+            let task = tokio::spawn(owner.run(Kept::default()));
+            Rig { handle, readings, durable, written, task }
+        }
+
+        async fn fill_free(&self) {
+            let at = Clock::real().now().mono;
+            let reading = Reading {
+                unit: UnitIx(0),
+                at,
+                occupied: vec![0],
+                known: vec![u64::MAX],
+                counters: vec![0, 0],
+            };
+            self.readings.send(reading).await.unwrap();
+            let mut follow = self.handle.follow();
+            while follow.borrow().garages.first().is_none_or(|garage| garage.tally.free == 0) {
+                follow.changed().await.unwrap();
+            }
+        }
+    }
+
+    fn arrive(request_id: &str) -> Ask {
+        Ask::Arrive(Request {
+            request_id: request_id.to_owned(),
+            at: NodeIx(1),
+            destination: None,
+            class: ClassIx(0),
+            eta_s: 0,
+            tail: None,
+        })
+    }
+
+    fn lease(answered: &Answered) -> crate::gateway::LeaseId {
+        match &answered.answer {
+            Answer::Allocation(allocation) => allocation.lease.unwrap(),
+            other => panic!("{other:?}"),
+        }
     }
 }

@@ -94,8 +94,9 @@ pub enum Body {
     // Events.
     /// A bay changed.
     Bay { bay: String, from: Sensed, to: Sensed },
-    /// First complete picture of a unit's bays since the store was made: two bits a bay, hex.
-    UnitBaseline { unit: String, bays: u32, free: u32, occupied: u32, unknown: u32 },
+    /// First complete picture of a unit's bays since the store was made. `states` has a letter
+    /// (f, o, u) for each wired bay in point order.
+    UnitBaseline { unit: String, bays: u32, free: u32, occupied: u32, unknown: u32, states: String },
     /// A driver was given something.
     LeaseGranted(LeaseBody),
     /// A lease was given another bay.
@@ -113,7 +114,7 @@ pub enum Body {
     /// A bay is kept out after it turned out taken.
     Quarantined { bay: String, for_s: u64 },
     /// The daemon started: what it restored.
-    Started { version: String, leases: u32, closures: u32, durable: bool },
+    Started { version: String, leases: u32, closures: u32 },
 
     // Alarms.
     /// A unit went silent: all its bays are unknown.
@@ -126,6 +127,8 @@ pub enum Body {
     StoreBack { degraded_ms: u64 },
     /// A store that could not be opened was set aside, and a new one made.
     StoreSetAside { why: String, moved_to: String },
+    /// A kept value could not be used again at start.
+    KeptDropped { key: String, why: String },
     /// Records of a lane were given up, before or after they were numbered.
     Gap { of: Lane, count: u64, first: Option<u64>, last: Option<u64>, why: String },
 

@@ -36,6 +36,8 @@ struct Weave {
     profile_ids: Ids,
     sign_ids: Ids,
     endpoints: BTreeMap<String, String>,
+    /// Which sign a display belongs to, by unit, kind and index.
+    displays: BTreeMap<(u32, bool, u16), String>,
 }
 
 /// Checks all rules and builds the configuration.
@@ -78,12 +80,13 @@ pub fn weave(
         weave.rules.file = file;
         garages.into_iter().for_each(|garage| weave.garage(garage));
     }
-    weave.rules.file = path;
+    weave.rules.file.clone_from(&path);
     weave.destinations(main.destinations);
     for (file, signs) in signs {
         weave.rules.file = file;
         signs.into_iter().for_each(|sign| weave.sign(sign));
     }
+    weave.rules.file = path;
     weave.finish()?;
     let Weave { site, .. } = weave;
     Ok(Config {
@@ -130,6 +133,7 @@ impl Weave {
             profile_ids: Ids::new(),
             sign_ids: Ids::new(),
             endpoints: BTreeMap::new(),
+            displays: BTreeMap::new(),
         }
     }
 
@@ -142,9 +146,29 @@ impl Weave {
             self.rules.refuse("node", "the site has no node of kind \"portal\"");
         }
         if self.rules.problems.is_empty() {
+            self.ways();
+        }
+        if self.rules.problems.is_empty() {
             return Ok(());
         }
         Err(std::mem::take(&mut self.rules.problems))
+    }
+
+    /// A garage that no driver can ever be sent to is a slip of the pen.
+    fn ways(&mut self) {
+        let outside = |node: &Node| matches!(node.kind, NodeKind::Approach | NodeKind::Portal);
+        let mut reached: Vec<bool> = self.site.nodes.iter().map(outside).collect();
+        // At most one pass a node: each pass but the last reaches another.
+        while self.site.links.iter().any(|link| reached[link.from.at()] && !reached[link.to.at()]) {
+            for link in &self.site.links {
+                reached[link.to.at()] |= reached[link.from.at()];
+            }
+        }
+        for garage in self.site.garages.iter().filter(|garage| !reached[garage.door.at()]) {
+            let door = &self.site.nodes[garage.door.at()].id;
+            let text = format!("no way leads to node \"{door}\", the door of \"{}\"", garage.id);
+            self.rules.refuse("link", text);
+        }
     }
 
     fn classes(&mut self, tables: Vec<ClassTable>) {
@@ -461,6 +485,12 @@ impl Weave {
                 rules.range(format!("{key}.index"), table.index, 0, last);
                 fits(rules, &key, &display.format, &fallback, table.kind);
             }
+        }
+        let display = (unit.0, table.kind == SignKindName::Count, table.index);
+        // Two signs on one display would overwrite each other.
+        if let Some(other) = self.displays.insert(display, table.id.clone()) {
+            let text = format!("{} is already the display of sign \"{other}\"", table.index);
+            rules.refuse(format!("{key}.index"), text);
         }
         let kind = self.sign_kind(&key, &table);
         self.site.signs.push(Sign {

@@ -27,6 +27,8 @@ pub enum Input {
     Notice(Body),
     /// New weights, waits and thresholds.
     Retune(GuidanceTable),
+    /// New fallback of every sign, in the site's order.
+    Fallbacks(Vec<Face>),
     /// The daemon stops: signs go to their fallback.
     Stopping,
     /// Nothing happened, but a deadline may have passed.

@@ -1,6 +1,254 @@
-//! The decision core (being built).
+//! The decision core: what each bay is, who holds it, what to offer next and what signs show.
+//!
+//! A [`Gateway`] does no IO and reads no clock. It is told what happened and when, through one
+//! door, [`Gateway::step`], and says what must be done about it as [`Effect`]s. It has one owner
+//! (`owner.rs`), so it has no locks; equal inputs give equal effects, so that any day can be
+//! replayed in a test. Each step first expires what is due, then applies the input, then settles
+//! what follows (ledger, fullness, signs), so that no input ever sees a stale promise.
+//!
+//! An unknown bay is never offered: a driver sent to a full bay is worse than a bay left empty.
+
+mod ask;
+mod band;
+mod bays;
+mod choose;
+mod close;
 mod door;
+mod fill;
+#[cfg(test)]
+mod history;
+mod keep;
+mod lease;
+mod ledger;
+mod route;
+mod sense;
+mod show;
+mod sign;
 mod snapshot;
+#[cfg(test)]
+mod story;
+#[cfg(test)]
+pub mod testing;
+mod unit;
+mod window;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 pub use door::*;
 pub use snapshot::*;
+
+use crate::config::GuidanceTable;
+use crate::record::{Body, Lane, Record};
+use crate::site::{BayIx, GarageIx, LinkIx, NodeIx, SignIx, Site, Target, UnitIx};
+use crate::time::{Mono, Now};
+
+/// What may fall due. Each handler checks again whether it is: a timer is only a reminder.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Timer {
+    Lease(LeaseId),
+    Closure(Target),
+    Quarantine(BayIx),
+    Presumed(BayIx),
+    Unit(UnitIx),
+    Band(GarageIx),
+    Sign(SignIx),
+    Window,
+}
+
+/// Who this start of the gateway is; drawn by its owner.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Random, so that lease ids of two starts never meet.
+    pub run: u32,
+    /// The machine's boot: says whether a kept [`Mono`] still means anything.
+    pub boot: String,
+    pub version: String,
+}
+
+/// The decision core.
+#[derive(Debug)]
+pub struct Gateway {
+    site: Arc<Site>,
+    identity: Identity,
+    tuning: GuidanceTable,
+    limits: band::Thresholds,
+    now: Now,
+    timers: BTreeSet<(Mono, Timer)>,
+    issued: Ticket,
+    next_lease: u32,
+    started: bool,
+    stopping: bool,
+    units: Vec<unit::UnitState>,
+    bays: bays::Bays,
+    /// Last told upstream, by bay.
+    recorded: Vec<crate::record::Sensed>,
+    routes: route::Routes,
+    closed_nodes: BTreeSet<NodeIx>,
+    closed_links: BTreeSet<LinkIx>,
+    closures: BTreeMap<Target, close::Closure>,
+    leases: lease::Leases,
+    ledger: ledger::Ledger,
+    bands: Vec<band::Band>,
+    windows: Vec<window::Window>,
+    window_since: Mono,
+    signs: Vec<sign::SignState>,
+    /// Count signs by the garages they look at.
+    signs_of: Vec<Vec<SignIx>>,
+    call_outs: BTreeMap<NodeIx, Vec<SignIx>>,
+    /// Whether any bay of the site serves a class.
+    served: Vec<bool>,
+    counts: Counts,
+    version: u64,
+}
+
+impl Gateway {
+    /// A gateway that knows nothing yet: every bay unknown, every sign unwritten.
+    pub fn new(site: Arc<Site>, tuning: GuidanceTable, identity: Identity) -> Gateway {
+        let (no_nodes, no_links) = (BTreeSet::new(), BTreeSet::new());
+        let weight = tuning.surface_weight_tenths;
+        Gateway {
+            routes: route::Routes::new(&site, weight, &no_nodes, &no_links),
+            limits: limits(&tuning),
+            now: Now::default(),
+            timers: BTreeSet::new(),
+            issued: Ticket(0),
+            next_lease: 0,
+            started: false,
+            stopping: false,
+            units: site.units.iter().map(unit::UnitState::new).collect(),
+            bays: bays::Bays::new(site.clone()),
+            recorded: vec![crate::record::Sensed::Unknown; site.bays.len()],
+            closed_nodes: no_nodes,
+            closed_links: no_links,
+            closures: BTreeMap::new(),
+            leases: lease::Leases::default(),
+            ledger: ledger::Ledger::new(&site),
+            bands: vec![band::Band::default(); site.garages.len()],
+            windows: vec![window::Window::default(); site.garages.len()],
+            window_since: Mono(0),
+            signs: site.signs.iter().map(sign::SignState::new).collect(),
+            signs_of: show::signs_of(&site),
+            call_outs: site.call_outs(),
+            served: ask::served(&site),
+            counts: Counts::default(),
+            version: 0,
+            site,
+            identity,
+            tuning,
+        }
+    }
+
+    /// The one door: applies an input at an instant, adds what must be done.
+    ///
+    /// # Panics
+    ///
+    /// Where `now` is before the last step's: time is the owner's to keep.
+    pub fn step(&mut self, now: Now, input: Input, effects: &mut Vec<Effect>) {
+        assert!(self.now.mono <= now.mono, "time went back");
+        self.now = now;
+        if !self.started {
+            self.start();
+        }
+        self.expire(effects);
+        match input {
+            Input::Restore(kept) => self.restore(kept, effects),
+            Input::Reading(reading) => self.reading(&reading, effects),
+            Input::Asked { ask, reply } => self.asked(ask, reply, effects),
+            Input::Notice(body) => self.record(Lane::Alarms, body, effects),
+            Input::Retune(tuning) => self.retune(tuning),
+            Input::Fallbacks(faces) => self.set_fallbacks(faces, effects),
+            Input::Stopping => self.stop(effects),
+            Input::Tick => (),
+        }
+        self.settle(effects);
+    }
+
+    /// When a step is wanted even if nothing happens.
+    pub fn due(&self) -> Option<Mono> {
+        self.timers.first().map(|(due, _)| *due)
+    }
+
+    /// What has been ordered to be written so far.
+    pub fn issued(&self) -> Ticket {
+        self.issued
+    }
+
+    fn start(&mut self) {
+        self.started = true;
+        self.window_since = self.now.mono;
+        self.arm(self.now.mono.plus_ms(window::WINDOW_MS), Timer::Window);
+        let stale = self.now.mono.plus_ms(u64::from(self.tuning.stale_ms));
+        for unit in (0..self.units.len() as u32).map(UnitIx) {
+            if self.units[unit.at()].polled {
+                self.units[unit.at()].last_at = self.now.mono;
+                self.arm(stale, Timer::Unit(unit));
+            }
+        }
+    }
+
+    fn expire(&mut self, effects: &mut Vec<Effect>) {
+        while let Some((due, timer)) = self.timers.first().copied() {
+            if due > self.now.mono {
+                return;
+            }
+            self.timers.pop_first();
+            match timer {
+                Timer::Lease(lease) => self.lease_due(lease, effects),
+                Timer::Closure(target) => self.closure_due(target, effects),
+                Timer::Quarantine(bay) => self.quarantine_due(bay, effects),
+                Timer::Presumed(bay) => self.presumed_due(bay),
+                Timer::Unit(unit) => self.unit_due(unit, effects),
+                Timer::Band(garage) => self.bays.touch(garage),
+                Timer::Sign(sign) => self.show(sign, effects),
+                Timer::Window => self.window_due(effects),
+            }
+        }
+    }
+
+    fn retune(&mut self, tuning: GuidanceTable) {
+        let reweighed = tuning.surface_weight_tenths != self.tuning.surface_weight_tenths;
+        self.limits = limits(&tuning);
+        self.tuning = tuning;
+        if reweighed {
+            self.reroute();
+        }
+        for garage in (0..self.site.garages.len() as u32).map(GarageIx) {
+            self.bays.touch(garage);
+        }
+    }
+
+    fn reroute(&mut self) {
+        let weight = self.tuning.surface_weight_tenths;
+        self.routes =
+            route::Routes::new(&self.site, weight, &self.closed_nodes, &self.closed_links);
+    }
+
+    fn arm(&mut self, due: Mono, timer: Timer) {
+        self.timers.insert((due, timer));
+    }
+
+    fn record(&mut self, lane: Lane, body: Body, effects: &mut Vec<Effect>) {
+        self.issued.0 += 1;
+        effects.push(Effect::Record(Record::new(lane, self.now, body)));
+    }
+
+    fn keep(&mut self, key: String, value: Option<Vec<u8>>, effects: &mut Vec<Effect>) {
+        self.issued.0 += 1;
+        effects.push(Effect::Keep { key, value });
+    }
+
+    fn answer(&self, reply: ReplyId, after: Ticket, answer: Answer, effects: &mut Vec<Effect>) {
+        let by = self.now.mono.plus_ms(u64::from(self.tuning.commit_wait_ms));
+        effects.push(Effect::Answer { reply, after, by, answer });
+    }
+}
+
+fn limits(tuning: &GuidanceTable) -> band::Thresholds {
+    let table = &tuning.fullness;
+    band::Thresholds {
+        rising: vec![table.almost_full_rising, table.full_rising],
+        falling: vec![table.almost_full_falling, table.full_falling],
+        dwell_ms: u64::from(table.dwell_s) * 1_000,
+    }
+}

@@ -30,6 +30,8 @@ pub struct GarageView {
     pub id: String,
     pub name: String,
     pub fullness: Fullness,
+    /// Staff closed the whole garage. `closed` in JSON is the tally's: how many bays are.
+    #[serde(rename = "shut")]
     pub closed: bool,
     pub bays: u32,
     #[serde(flatten)]
@@ -48,7 +50,7 @@ pub struct UnitView {
     pub bays: u32,
 }
 
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, utoipa::ToSchema)]
 pub struct SignView {
     pub id: String,
     pub name: String,

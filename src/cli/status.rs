@@ -1,0 +1,170 @@
+//! `parkway status`: a running gateway in a few lines, for a technician over SSH.
+//!
+//! It asks over HTTP like anyone else, so what it shows is what the page shows, and it works on a
+//! gateway whose owner is stuck in exactly the way the page does: it says so.
+
+use std::fmt::Write as _;
+use std::io::{Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// How long to wait for the gateway at each step.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Largest answer that is read: the state of the reference site has 40 KiB.
+const ANSWER_BYTES_MAX: u64 = 4 * 1_024 * 1_024;
+
+/// Why there is nothing to show.
+#[derive(Debug, thiserror::Error)]
+pub enum StatusError {
+    #[error("{url:?} is no address; write http://HOST[:PORT]")]
+    BadUrl { url: String },
+    #[error("nobody answers at {address}: {source}")]
+    Unreachable { address: String, source: std::io::Error },
+    #[error("{address} answered {status}")]
+    Refused { address: String, status: String },
+    #[error("{address} answers, but not as parkway does")]
+    Foreign { address: String },
+}
+
+/// Prints how a gateway is; 0 if it could be asked, 1 if not. A token is read from
+/// `PARKWAY_TOKEN`, because an argument would stand in every process list.
+pub fn run(url: &str) -> ExitCode {
+    let token = std::env::var("PARKWAY_TOKEN").ok();
+    match status(url, token.as_deref()) {
+        Ok(text) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("parkway: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Asks the gateway at `url` and puts its state in words.
+///
+/// # Errors
+///
+/// Whatever keeps the state from being shown, with the address that was asked.
+pub fn status(url: &str, token: Option<&str>) -> Result<String, StatusError> {
+    let address = address_of(url)?;
+    let answer = get(&address, "/v1/state", token)
+        .map_err(|source| StatusError::Unreachable { address: address.clone(), source })?;
+    let foreign = || StatusError::Foreign { address: address.clone() };
+    let text = String::from_utf8(answer).map_err(|_| foreign())?;
+    let (head, body) = text.split_once("\r\n\r\n").ok_or_else(foreign)?;
+    let line = head.lines().next().unwrap_or("");
+    let status = line.strip_prefix("HTTP/1.").and_then(|l| l.get(2..)).ok_or_else(foreign)?;
+    if !status.starts_with("200") {
+        return Err(StatusError::Refused { address, status: status.to_owned() });
+    }
+    let state: Value = serde_json::from_str(body).map_err(|_| foreign())?;
+    summary(&state).ok_or_else(foreign)
+}
+
+fn address_of(url: &str) -> Result<String, StatusError> {
+    let bad = || StatusError::BadUrl { url: url.to_owned() };
+    if url.starts_with("https:") {
+        return Err(bad());
+    }
+    let rest = url.strip_prefix("http://").unwrap_or(url).trim_end_matches('/');
+    if rest.is_empty() || rest.contains(['/', '@', ' ']) {
+        return Err(bad());
+    }
+    let has_port = rest.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    Ok(if has_port { rest.to_owned() } else { format!("{rest}:80") })
+}
+
+/// HTTP/1.0, so that the answer is one piece and ends with the connection.
+fn get(address: &str, path: &str, token: Option<&str>) -> std::io::Result<Vec<u8>> {
+    let nobody = || std::io::Error::new(std::io::ErrorKind::NotFound, "the name has no address");
+    let socket = address.to_socket_addrs()?.next().ok_or_else(nobody)?;
+    let mut stream = TcpStream::connect_timeout(&socket, TIMEOUT)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
+    let token = token.map_or(String::new(), |t| format!("authorization: Bearer {t}\r\n"));
+    write!(stream, "GET {path} HTTP/1.0\r\nhost: {address}\r\n{token}\r\n")?;
+    let mut answer = Vec::new();
+    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
+    Ok(answer)
+}
+
+/// `None` where the answer is not a state.
+fn summary(state: &Value) -> Option<String> {
+    let text = |path: &str| state.pointer(path).and_then(Value::as_str);
+    let number = |path: &str| state.pointer(path).and_then(Value::as_u64);
+    let mut out = String::new();
+    let ready = if state.get("ready")?.as_bool()? { "ready" } else { "NOT READY" };
+    let (name, daemon) = (text("/name")?, text("/daemon")?);
+    let _ = writeln!(out, "{name} ({}): {ready}, parkway {daemon}", text("/gateway")?);
+    let _ = writeln!(
+        out,
+        "bays     {} free, {} held, {} occupied, {} unknown, {} closed of {}; {} leases open",
+        number("/totals/free")?,
+        number("/totals/held")?,
+        number("/totals/occupied")?,
+        number("/totals/unknown")?,
+        number("/totals/closed")?,
+        number("/totals/bays")?,
+        number("/leases_open")?,
+    );
+    let garages = state.get("garages")?.as_array()?;
+    let full = names(garages, |g| g.get("fullness").and_then(Value::as_str) == Some("full"));
+    let shut = names(garages, |g| g.get("shut").and_then(Value::as_bool) == Some(true));
+    let _ =
+        writeln!(out, "garages  {}{}{}", garages.len(), list("full", &full), list("closed", &shut));
+    let lines = state.get("lines")?.as_array()?;
+    let down = names(lines, |l| l.get("state").and_then(Value::as_str) != Some("up"));
+    let _ = writeln!(
+        out,
+        "lines    {} of {} up{}",
+        lines.len() - down.len(),
+        lines.len(),
+        list("not", &down)
+    );
+    let units = state.get("units")?.as_array()?;
+    let lost = names(units, |u| u.get("fresh").and_then(Value::as_bool) == Some(false));
+    let _ = writeln!(
+        out,
+        "units    {} of {} fresh{}",
+        units.len() - lost.len(),
+        units.len(),
+        list("lost", &lost)
+    );
+    let _ = writeln!(
+        out,
+        "uplink   {} for {} s, {} outstanding",
+        text("/uplink/state")?,
+        number("/uplink/since_s")?,
+        number("/uplink/outstanding")?,
+    );
+    let lanes = state.pointer("/store/lanes")?.as_array()?.iter();
+    let waiting: Vec<String> = lanes
+        .filter_map(|l| {
+            let records = l.get("backlog_records")?.as_u64()?;
+            Some(format!("{} {records}", l.get("lane")?.as_str()?))
+        })
+        .collect();
+    let _ = writeln!(out, "store    {}, waiting: {}", text("/store/state")?, waiting.join(", "));
+    Some(out)
+}
+
+fn names(items: &[Value], wanted: impl Fn(&Value) -> bool) -> Vec<&str> {
+    let wanted = items.iter().filter(|item| wanted(item));
+    wanted.filter_map(|item| item.get("id").and_then(Value::as_str)).collect()
+}
+
+/// At most eight names: more is a table, and the page has it.
+fn list(what: &str, names: &[&str]) -> String {
+    if names.is_empty() {
+        return String::new();
+    }
+    let more =
+        if names.len() > 8 { format!(" and {} more", names.len() - 8) } else { String::new() };
+    format!("; {what}: {}{more}", names.iter().take(8).copied().collect::<Vec<_>>().join(" "))
+}

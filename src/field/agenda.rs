@@ -1,0 +1,519 @@
+//! What a line does next, decided without doing it: connect, write a sign, read a block, or wait.
+//!
+//! The owner of the line asks [`Agenda::next`], does that one thing, and tells [`Agenda::done`].
+//! Sign writes go before reads, and reads follow a fixed grid. Units that answered last time are
+//! read first in each sweep, and at most one of the others may use up its time-out in it: that, not
+//! a short time-out, is what keeps a dead unit's neighbours punctual.
+//!
+//! After a time-out the connection is given up, because a late answer on it would be taken for the
+//! answer to the next request. A refusal is an answer, and keeps it.
+
+use std::time::Duration;
+
+use tracing::{debug, info, warn};
+
+use crate::field::breaker::{Breaker, Change, State};
+use crate::field::decode::{Items, Sweep};
+use crate::field::pace::{Delay, Grid, Jitter};
+use crate::field::plan::{HOLE_MAX, Plan, plan};
+use crate::field::signs::{Batch, Signs, places};
+use crate::field::status::{LineState, LineStatus, UnitState};
+use crate::gateway::Reading;
+use crate::profile::Table;
+use crate::site::{Face, LineIx, Site, UnitIx};
+use crate::time::Mono;
+
+/// The first wait before connecting again, in milliseconds.
+const CONNECT_FIRST_MS: u64 = 250;
+/// The longest, in milliseconds: how late a returned line may be noticed.
+const CONNECT_MAX_MS: u64 = 15_000;
+/// How long a connection has to last before the next one's wait starts small again.
+const STEADY: Duration = Duration::from_secs(10);
+/// How long the signs of a unit that did not answer are left alone.
+const HOLD: Duration = Duration::from_secs(1);
+/// Writes in a row while a read is due: many signs may delay a sweep, not starve it.
+const WRITES_IN_A_ROW_MAX: u32 = 4;
+/// Connections tried for the last writes before a stop.
+const LAST_CONNECTS_MAX: u32 = 3;
+/// Exceptions by which a gateway says that the unit behind it does not answer.
+const GATEWAY_SILENT: [u8; 2] = [0x0a, 0x0b];
+/// The exception of a unit that was asked for an address it does not have.
+const ILLEGAL_ADDRESS: u8 = 0x02;
+
+/// One thing to do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Job {
+    Connect,
+    Read {
+        address: u8,
+        table: Table,
+        first: u16,
+        count: u16,
+    },
+    Write {
+        address: u8,
+        first: u16,
+        words: Vec<u16>,
+        replies: bool,
+    },
+    /// Nothing until then, or until something new is wanted.
+    Wait {
+        until: Option<Mono>,
+    },
+    /// Everything was written that could be, after [`Agenda::stop`].
+    Finished,
+}
+
+/// What came of it. The last three end the connection.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    Connected,
+    NotConnected {
+        why: String,
+    },
+    Bits(Vec<bool>),
+    Words(Vec<u16>),
+    /// The write was confirmed.
+    Written,
+    /// The write went out to a display that confirms none.
+    Sent,
+    Exception(u8),
+    /// No answer in time.
+    Silent,
+    /// An answer to something else, or of another length.
+    Nonsense {
+        why: String,
+    },
+    /// The connection broke.
+    Closed {
+        why: String,
+    },
+}
+
+/// What is being done.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Doing {
+    Nothing,
+    Connecting,
+    Reading { unit: usize },
+    Writing(Batch),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Link {
+    Cut { retry_at: Mono },
+    Up { since: Mono, useful: bool },
+}
+
+/// One unit of the line.
+#[derive(Debug)]
+struct Unit {
+    id: String,
+    ix: UnitIx,
+    address: u8,
+    plan: Plan,
+    /// The same without holes, until it is needed.
+    strict: Option<Plan>,
+    sweep: Sweep,
+    breaker: Breaker,
+    tried: Mono,
+}
+
+/// One sweep under way.
+#[derive(Debug, Default)]
+struct Round {
+    /// Units to read: those that answered last time, then the others, longest untried first.
+    order: Vec<usize>,
+    healthy: usize,
+    /// Where in `order`, and which block of that unit.
+    at: usize,
+    block: usize,
+    /// One of the others has used up its time-out.
+    spent: bool,
+    active: bool,
+}
+
+/// The decisions of one line.
+#[derive(Debug)]
+pub struct Agenda {
+    id: String,
+    gap: Duration,
+    units: Vec<Unit>,
+    signs: Signs,
+    grid: Grid,
+    round: Round,
+    link: Link,
+    doing: Doing,
+    delay: Delay,
+    jitter: Jitter,
+    quiet_until: Mono,
+    writes_in_a_row: u32,
+    /// Connections left for the last writes, once stopping.
+    stopping: Option<u32>,
+    connected_before: bool,
+    status: LineStatus,
+}
+
+impl Agenda {
+    /// A line whose first sweep begins at `first`; `status` carries counters on from before.
+    pub fn new(site: &Site, line: LineIx, first: Mono, seed: u64, status: LineStatus) -> Agenda {
+        let table = &site.lines[line.at()];
+        let unit = |ix: &UnitIx| {
+            let unit = &site.units[ix.at()];
+            let profile = site.profile(*ix);
+            let loose = plan(profile, &unit.bays, HOLE_MAX);
+            let strict = loose.bridged.then(|| plan(profile, &unit.bays, 0));
+            Unit {
+                id: unit.id.clone(),
+                ix: *ix,
+                address: unit.address,
+                plan: loose,
+                strict,
+                sweep: Sweep::new(profile, &unit.bays),
+                breaker: Breaker::default(),
+                tried: Mono(0),
+            }
+        };
+        let places: Vec<_> = places(site, line).into_iter().map(|(_, place)| place).collect();
+        Agenda {
+            id: table.id.clone(),
+            gap: Duration::from_millis(table.gap_ms.into()),
+            units: table.units.iter().map(unit).collect(),
+            signs: Signs::new(&places),
+            grid: Grid::new(first, Duration::from_millis(table.period_ms.into())),
+            round: Round::default(),
+            link: Link::Cut { retry_at: Mono(0) },
+            doing: Doing::Nothing,
+            delay: Delay::new(CONNECT_FIRST_MS, CONNECT_MAX_MS),
+            jitter: Jitter::new(seed),
+            quiet_until: Mono(0),
+            writes_in_a_row: 0,
+            stopping: None,
+            connected_before: false,
+            status,
+        }
+    }
+
+    /// A sign of the line, by its place, should show this.
+    pub fn want(&mut self, slot: usize, face: &Face) {
+        self.signs.want(slot, face);
+    }
+
+    /// No more reads; signs that are not up to date get one more try.
+    pub fn stop(&mut self) {
+        if self.stopping.is_none() {
+            self.stopping = Some(LAST_CONNECTS_MAX);
+            self.signs.last_call();
+        }
+    }
+
+    /// The counters, brought up to date.
+    pub fn status(&mut self) -> &mut LineStatus {
+        for (n, (unit, status)) in self.units.iter().zip(&mut self.status.units).enumerate() {
+            status.state = match unit.breaker.state() {
+                State::Closed { failures: 0 } => UnitState::Ok,
+                State::Closed { .. } => UnitState::Suspect,
+                State::Open { .. } => UnitState::Open,
+            };
+            (status.signs_desired, status.signs_confirmed) = self.signs.counts(n);
+        }
+        &mut self.status
+    }
+
+    /// What to do now. Whatever it is, [`Agenda::done`] is told before the next question, except
+    /// for a wait, which has no outcome.
+    pub fn next(&mut self, now: Mono) -> Job {
+        assert!(self.doing == Doing::Nothing, "one thing at a time");
+        if self.stopping.is_some() && self.signs_due().is_none_or(|due| due > now) {
+            return Job::Finished;
+        }
+        if let Link::Cut { retry_at } = self.link {
+            return self.reconnect(now, retry_at);
+        }
+        if now < self.quiet_until {
+            return Job::Wait { until: Some(self.quiet_until) };
+        }
+        let job = if self.writes_in_a_row < WRITES_IN_A_ROW_MAX {
+            self.next_write(now).or_else(|| self.next_read(now))
+        } else {
+            self.writes_in_a_row = 0;
+            self.next_read(now).or_else(|| self.next_write(now))
+        };
+        job.unwrap_or_else(|| {
+            let polls = self.units.iter().any(|unit| !unit.plan.blocks.is_empty());
+            let sweep = polls.then(|| self.grid.next());
+            Job::Wait { until: sweep.into_iter().chain(self.signs_due()).min() }
+        })
+    }
+
+    fn reconnect(&mut self, now: Mono, retry_at: Mono) -> Job {
+        match &mut self.stopping {
+            Some(0) => return Job::Finished,
+            Some(left) => *left -= 1,
+            None if now < retry_at => return Job::Wait { until: Some(retry_at) },
+            None => (),
+        }
+        self.doing = Doing::Connecting;
+        Job::Connect
+    }
+
+    /// When the next sign write is due. Before a stop nobody waits for a unit that was silent.
+    fn signs_due(&self) -> Option<Mono> {
+        self.signs.due(|unit| match self.units[unit].breaker.due() {
+            Mono(0) => Mono(0),
+            _ if self.stopping.is_some() => Mono(u64::MAX),
+            due => due,
+        })
+    }
+
+    fn next_write(&mut self, now: Mono) -> Option<Job> {
+        let (units, stopping) = (&self.units, self.stopping.is_some());
+        let batch = self.signs.next(now, |unit| match units[unit].breaker.state() {
+            State::Closed { .. } => true,
+            State::Open { until } => until <= now && !stopping,
+        })?;
+        self.writes_in_a_row += 1;
+        self.status.units[batch.unit].writes_total += 1;
+        let address = self.units[batch.unit].address;
+        let (first, words, replies) = (batch.first, batch.words.clone(), batch.replies);
+        self.doing = Doing::Writing(batch);
+        Some(Job::Write { address, first, words, replies })
+    }
+
+    fn next_read(&mut self, now: Mono) -> Option<Job> {
+        if self.stopping.is_some() {
+            return None;
+        }
+        loop {
+            if !self.round.active && !self.begin_round(now) {
+                return None;
+            }
+            let round = &mut self.round;
+            let Some(&ix) = round.order.get(round.at) else {
+                round.active = false;
+                continue;
+            };
+            let unit = &mut self.units[ix];
+            let doubtful = round.at >= round.healthy;
+            if round.block == 0 {
+                if (doubtful && round.spent) || !unit.breaker.permits(now) {
+                    round.at += 1;
+                    continue;
+                }
+                unit.sweep.begin();
+                unit.tried = now;
+            }
+            let block = &unit.plan.blocks[round.block];
+            let (table, first, count) = (block.table, block.first, block.count);
+            self.writes_in_a_row = 0;
+            self.status.units[ix].polls_total += 1;
+            self.doing = Doing::Reading { unit: ix };
+            return Some(Job::Read { address: unit.address, table, first, count });
+        }
+    }
+
+    /// Begins a sweep if its slot has come.
+    fn begin_round(&mut self, now: Mono) -> bool {
+        let polled = |n: &usize| !self.units[*n].plan.blocks.is_empty();
+        if !(0..self.units.len()).any(|n| polled(&n)) {
+            return false;
+        }
+        let Some(missed) = self.grid.take(now) else {
+            return false;
+        };
+        self.status.missed_slots_total += missed;
+        self.status.sweeps_total += 1;
+        let mut order = std::mem::take(&mut self.round.order);
+        order.clear();
+        order.extend((0..self.units.len()).filter(polled));
+        // Stable: healthy units keep their order, and so their distance from sweep to sweep.
+        order.sort_by_key(|n| match self.units[*n].breaker.is_healthy() {
+            true => (false, Mono(0)),
+            false => (true, self.units[*n].tried),
+        });
+        let healthy = order.partition_point(|n| self.units[*n].breaker.is_healthy());
+        self.round = Round { order, healthy, active: true, ..Round::default() };
+        true
+    }
+
+    /// What came of the last job, at `now`; `at` is the same instant on the site's clock, `took`
+    /// the time from the request to its answer. Gives a unit's reading when its last block came.
+    pub fn done(
+        &mut self,
+        now: Mono,
+        at: Mono,
+        took: Duration,
+        outcome: Outcome,
+    ) -> Option<Reading> {
+        let doing = std::mem::replace(&mut self.doing, Doing::Nothing);
+        self.quiet_until = now + self.gap;
+        match doing {
+            Doing::Connecting => {
+                self.connecting_done(now, outcome);
+                None
+            }
+            Doing::Reading { unit } => {
+                self.status.attempted = true;
+                self.note_answer(unit, at, took, &outcome);
+                self.reading_done(now, at, unit, outcome)
+            }
+            Doing::Writing(batch) => {
+                self.note_answer(batch.unit, at, took, &outcome);
+                self.writing_done(now, batch, outcome);
+                None
+            }
+            Doing::Nothing => unreachable!("an outcome follows a job"),
+        }
+    }
+
+    fn connecting_done(&mut self, now: Mono, outcome: Outcome) {
+        if let Outcome::NotConnected { why } = outcome {
+            self.status.attempted = true;
+            self.status.connect_failures_total += 1;
+            if self.status.state != LineState::Down {
+                warn!(line = self.id, why, "line is down");
+                self.status.state = LineState::Down;
+            }
+            self.round.active = false;
+            self.signs.forget(None);
+            self.link = Link::Cut { retry_at: now + self.delay.grow(&mut self.jitter) };
+            return;
+        }
+        if self.status.state == LineState::Down || !self.connected_before {
+            info!(line = self.id, "line is up");
+        }
+        // A line of displays alone has no poll to attempt.
+        self.status.attempted |= self.units.iter().all(|unit| unit.plan.blocks.is_empty());
+        self.status.reconnects_total += u64::from(self.connected_before);
+        self.connected_before = true;
+        self.status.state = LineState::Up;
+        self.link = Link::Up { since: now, useful: false };
+    }
+
+    /// Counts what came.
+    fn note_answer(&mut self, unit: usize, at: Mono, took: Duration, outcome: &Outcome) {
+        let status = &mut self.status.units[unit];
+        match outcome {
+            Outcome::Bits(_) | Outcome::Words(_) | Outcome::Written => {
+                status.round_trip_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+                status.answered_at = Some(at);
+            }
+            Outcome::Exception(code) => {
+                *status.exceptions_total.entry(*code).or_default() += 1;
+            }
+            Outcome::Silent => status.timeouts_total += 1,
+            Outcome::Nonsense { .. } | Outcome::Closed { .. } => status.bad_answers_total += 1,
+            Outcome::Sent | Outcome::Connected | Outcome::NotConnected { .. } => (),
+        }
+    }
+
+    fn reading_done(
+        &mut self,
+        now: Mono,
+        at: Mono,
+        unit: usize,
+        outcome: Outcome,
+    ) -> Option<Reading> {
+        let Unit { sweep, plan, strict, id, .. } = &mut self.units[unit];
+        let block = &plan.blocks[self.round.block];
+        match &outcome {
+            Outcome::Bits(bits) => sweep.take(block, Items::Bits(bits)),
+            Outcome::Words(words) => sweep.take(block, Items::Words(words)),
+            // The unit may lack what lies in a hole: from now on only what is wired is asked for.
+            Outcome::Exception(ILLEGAL_ADDRESS) if strict.is_some() => {
+                info!(unit = id, first = block.first, "unit refuses holes, reading around them");
+                *plan = strict.take().expect("just seen");
+                self.answered(unit);
+                self.next_unit();
+                return None;
+            }
+            Outcome::Exception(code) if !GATEWAY_SILENT.contains(code) => {
+                debug!(unit = id, code, first = block.first, "unit refused a read");
+            }
+            _ => {
+                self.round.spent |= self.round.at >= self.round.healthy;
+                self.next_unit();
+                self.failed(now, unit, &outcome);
+                return None;
+            }
+        }
+        self.answered(unit);
+        self.round.block += 1;
+        if self.round.block < self.units[unit].plan.blocks.len() {
+            return None;
+        }
+        self.next_unit();
+        self.units[unit].sweep.finish(self.units[unit].ix, at)
+    }
+
+    fn next_unit(&mut self) {
+        self.round.at += 1;
+        self.round.block = 0;
+    }
+
+    fn writing_done(&mut self, now: Mono, batch: Batch, outcome: Outcome) {
+        let Batch { unit, first, slots, .. } = batch;
+        match outcome {
+            Outcome::Written => {
+                self.signs.written(now, slots);
+                self.answered(unit);
+            }
+            // Nobody said that it arrived, so it says nothing about the unit.
+            Outcome::Sent => self.signs.written(now, slots),
+            Outcome::Exception(code) if !GATEWAY_SILENT.contains(&code) => {
+                let id = &self.units[unit].id;
+                debug!(unit = id, code, first, "unit refused a write");
+                self.status.units[unit].write_failures_total += 1;
+                self.signs.refused(now, slots, &mut self.jitter);
+                self.answered(unit);
+            }
+            _ => {
+                self.status.units[unit].write_failures_total += 1;
+                self.failed(now, unit, &outcome);
+            }
+        }
+    }
+
+    /// The unit gave an answer.
+    fn answered(&mut self, unit: usize) {
+        if let Link::Up { useful, .. } = &mut self.link {
+            *useful = true;
+        }
+        let state = &mut self.units[unit];
+        if state.breaker.answered() == Some(Change::Recovered) {
+            info!(line = self.id, unit = state.id, "unit answers again");
+        }
+    }
+
+    /// The unit gave none, or none that fits.
+    fn failed(&mut self, now: Mono, unit: usize, outcome: &Outcome) {
+        let state = &mut self.units[unit];
+        if state.breaker.failed(now, &mut self.jitter) == Some(Change::Opened) {
+            warn!(line = self.id, unit = state.id, last = ?outcome, "unit does not answer");
+        }
+        let until = if self.stopping.is_some() { Mono(u64::MAX) } else { now + HOLD };
+        self.signs.hold(unit, until);
+        match outcome {
+            Outcome::Exception(_) => (),
+            Outcome::Silent => self.cut(now),
+            _ => {
+                // The peer may have started anew, with its displays blank.
+                self.signs.forget(None);
+                self.cut(now);
+            }
+        }
+    }
+
+    /// The connection is gone. One that was of use is replaced at once, since the other units are
+    /// waiting; the breaker of the unit that it was lost to keeps that rare. One that was of no
+    /// use is waited for ever longer, until a connection has lasted.
+    fn cut(&mut self, now: Mono) {
+        let Link::Up { since, useful } = self.link else { return };
+        if useful && now.since(since) >= STEADY {
+            self.delay.reset();
+        }
+        let wait = if useful { Duration::ZERO } else { self.delay.grow(&mut self.jitter) };
+        self.status.state = LineState::Connecting;
+        self.link = Link::Cut { retry_at: now + wait };
+    }
+}

@@ -1,0 +1,227 @@
+//! The owner of one Modbus TCP line: does what its [`Agenda`] says, one thing at a time.
+//!
+//! It alone holds the connection, so there is never more than one request in flight, and a late
+//! answer can reach nobody else. Whatever ends in doubt (a time-out, an answer that does not fit)
+//! ends the connection: a kept one would hand the late answer to the next request.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_modbus::client::{Client, Context, tcp};
+use tokio_modbus::slave::SlaveContext;
+use tokio_modbus::{Error, Request, Response, Slave};
+
+use crate::field::agenda::{Agenda, Job, Outcome};
+use crate::field::mailbox::Mailbox;
+use crate::field::status::LineStatus;
+use crate::gateway::Reading;
+use crate::profile::Table;
+use crate::site::{LineIx, Site};
+use crate::time::{Clock, Mono};
+
+/// How long a connection may take, name look-up included.
+const CONNECT_MAX: Duration = Duration::from_secs(2);
+/// How long a display that answers no write is listened to all the same, to notice a refusal or a
+/// closed connection, and for an answer that comes after all not to meet the next request.
+const UNANSWERED: Duration = Duration::from_millis(20);
+/// A busy line publishes its status at least this often.
+const PUBLISH_EVERY: Duration = Duration::from_millis(500);
+
+/// What a line is given.
+#[derive(Clone, Debug)]
+pub struct Line {
+    pub site: Arc<Site>,
+    pub line: LineIx,
+    pub clock: Clock,
+    /// The instant that the grid of slots counts from.
+    pub epoch: Instant,
+    /// The line's share of the period, so that lines do not all ask at once.
+    pub stagger: Duration,
+    pub seed: u64,
+    pub mailbox: Arc<Mailbox>,
+    pub readings: mpsc::Sender<Reading>,
+    pub status: watch::Sender<LineStatus>,
+    pub stop: watch::Receiver<bool>,
+}
+
+impl Line {
+    /// Serves the line until it is told to stop and the last sign is written.
+    pub async fn run(mut self) {
+        let before = self.status.borrow().clone();
+        let first = self.mono() + self.stagger;
+        let mut agenda = Agenda::new(&self.site, self.line, first, self.seed, before);
+        let mut wire = None;
+        let mut published = Mono(0);
+        loop {
+            self.mailbox.take(|slot, face| agenda.want(slot, face));
+            if *self.stop.borrow_and_update() {
+                agenda.stop();
+            }
+            let now = self.mono();
+            let job = agenda.next(now);
+            let idle = matches!(job, Job::Wait { .. } | Job::Finished);
+            if idle || now.since(published) >= PUBLISH_EVERY {
+                published = now;
+                self.status.send_modify(|status| status.clone_from(agenda.status()));
+            }
+            let outcome = match job {
+                Job::Finished => return,
+                Job::Wait { until } => {
+                    self.wait(until).await;
+                    continue;
+                }
+                Job::Connect => self.connect(&mut wire).await,
+                job => self.exchange(&mut wire, job).await,
+            };
+            let done = self.mono();
+            let at = self.clock.now().mono;
+            if let Some(reading) = agenda.done(done, at, done.since(now), outcome)
+                && self.readings.try_send(reading).is_err()
+            {
+                agenda.status().readings_dropped_total += 1;
+            }
+        }
+    }
+
+    /// Real time since the epoch: a demo's clock is faster, devices are not.
+    fn mono(&self) -> Mono {
+        Mono(0) + self.epoch.elapsed()
+    }
+
+    async fn wait(&mut self, until: Option<Mono>) {
+        let deadline = until.map(|until| self.epoch + until.since(Mono(0)));
+        tokio::select! {
+            biased;
+            // An error means that nobody is left to stop or to ask for anything.
+            changed = self.stop.changed() => if changed.is_err() {
+                std::future::pending::<()>().await;
+            },
+            () = self.mailbox.wake() => (),
+            () = async {
+                match deadline {
+                    Some(deadline) => sleep_until(deadline).await,
+                    None => std::future::pending().await,
+                }
+            } => (),
+        }
+    }
+
+    async fn connect(&self, wire: &mut Option<Context>) -> Outcome {
+        let endpoint = self.site.lines[self.line.at()].endpoint.as_str();
+        match timeout(CONNECT_MAX, TcpStream::connect(endpoint)).await {
+            Ok(Ok(stream)) => {
+                // Without it a write waits for an acknowledgement; if it cannot be set, it waits.
+                let _ = stream.set_nodelay(true);
+                *wire = Some(tcp::attach(stream));
+                Outcome::Connected
+            }
+            Ok(Err(error)) => Outcome::NotConnected { why: error.to_string() },
+            Err(_) => Outcome::NotConnected { why: format!("no answer in {CONNECT_MAX:?}") },
+        }
+    }
+
+    /// One request and its answer. The connection survives an answer and nothing else.
+    async fn exchange(&self, wire: &mut Option<Context>, job: Job) -> Outcome {
+        let Some(context) = wire else {
+            return Outcome::Closed { why: "not connected".to_owned() };
+        };
+        let within = Duration::from_millis(self.site.lines[self.line.at()].timeout_ms.into());
+        let outcome = match job {
+            Job::Read { address, table, first, count } => {
+                read(context, within, address, table, first, count).await
+            }
+            Job::Write { address, first, words, replies } => {
+                let within = if replies { within } else { within.min(UNANSWERED) };
+                match write(context, within, address, first, &words).await {
+                    Outcome::Silent if !replies => Outcome::Sent,
+                    outcome => outcome,
+                }
+            }
+            Job::Connect | Job::Wait { .. } | Job::Finished => unreachable!("not an exchange"),
+        };
+        if let Outcome::Silent | Outcome::Nonsense { .. } | Outcome::Closed { .. } = outcome {
+            *wire = None;
+        }
+        outcome
+    }
+}
+
+async fn read(
+    context: &mut Context,
+    within: Duration,
+    address: u8,
+    table: Table,
+    first: u16,
+    count: u16,
+) -> Outcome {
+    let request = match table {
+        Table::Discrete => Request::ReadDiscreteInputs(first, count),
+        Table::Coil => Request::ReadCoils(first, count),
+        Table::Input => Request::ReadInputRegisters(first, count),
+        Table::Holding => Request::ReadHoldingRegisters(first, count),
+    };
+    let count = usize::from(count);
+    match call(context, within, address, request).await {
+        // Bits come in whole bytes; the last one is padded.
+        Ok(Response::ReadDiscreteInputs(mut bits) | Response::ReadCoils(mut bits))
+            if bits.len() == count.next_multiple_of(8) =>
+        {
+            bits.truncate(count);
+            Outcome::Bits(bits)
+        }
+        Ok(Response::ReadHoldingRegisters(words) | Response::ReadInputRegisters(words))
+            if words.len() == count =>
+        {
+            Outcome::Words(words)
+        }
+        Ok(_) => Outcome::Nonsense { why: format!("not an answer of {count} items") },
+        Err(outcome) => outcome,
+    }
+}
+
+async fn write(
+    context: &mut Context,
+    within: Duration,
+    address: u8,
+    first: u16,
+    words: &[u16],
+) -> Outcome {
+    let request = match words {
+        [word] => Request::WriteSingleRegister(first, *word),
+        words => Request::WriteMultipleRegisters(first, Cow::Borrowed(words)),
+    };
+    match call(context, within, address, request).await {
+        Ok(Response::WriteSingleRegister(at, word)) if at == first && [word] == words => {
+            Outcome::Written
+        }
+        Ok(Response::WriteMultipleRegisters(at, count))
+            if at == first && usize::from(count) == words.len() =>
+        {
+            Outcome::Written
+        }
+        Ok(_) => Outcome::Nonsense { why: "not an echo of the write".to_owned() },
+        Err(outcome) => outcome,
+    }
+}
+
+/// Sends a request and waits for its answer; the wait starts as the request is written.
+async fn call(
+    context: &mut Context,
+    within: Duration,
+    address: u8,
+    request: Request<'_>,
+) -> Result<Response, Outcome> {
+    context.set_slave(Slave(address));
+    match timeout(within, context.call(request)).await {
+        Ok(Ok(Ok(response))) => Ok(response),
+        Ok(Ok(Err(exception))) => Err(Outcome::Exception(exception.into())),
+        Ok(Err(Error::Protocol(error))) => Err(Outcome::Nonsense { why: error.to_string() }),
+        // The kind of a transport error is whatever errno was left: it decides nothing.
+        Ok(Err(Error::Transport(error))) => Err(Outcome::Closed { why: error.to_string() }),
+        Err(_) => Err(Outcome::Silent),
+    }
+}

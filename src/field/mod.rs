@@ -1,0 +1,191 @@
+//! Everything on Modbus: polls every line, hands readings to the gateway, writes its signs.
+//!
+//! One thread with its own runtime serves all lines, one owner task each. Nothing in here can
+//! block the gateway: faces are left in a mailbox, readings are dropped and counted when the
+//! gateway is behind (a newer one comes with the next sweep), and a silent unit sends nothing,
+//! because the gateway judges freshness.
+//!
+//! `plan`, `decode`, `breaker`, `pace`, `write`, `signs` and `agenda` decide and do no IO;
+//! `line` does IO and decides nothing.
+
+pub mod agenda;
+pub mod breaker;
+pub mod decode;
+mod line;
+mod mailbox;
+pub mod pace;
+pub mod plan;
+pub mod signs;
+mod status;
+pub mod write;
+
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+use tracing::{error, info, warn};
+
+use crate::field::line::Line;
+use crate::field::mailbox::Mailbox;
+use crate::gateway::Reading;
+use crate::site::{Face, LineIx, SignIx, Site};
+use crate::time::Clock;
+
+pub use status::{LineState, LineStatus, UnitState, UnitStatus};
+
+/// How long an owner that panicked rests before it starts anew.
+const REST: Duration = Duration::from_secs(1);
+/// Threads for looking up names: a hanging resolver may hold this many.
+const LOOKUP_THREADS_MAX: usize = 4;
+/// What the thread gets to end after it was told to drop everything.
+const DROP_MAX: Duration = Duration::from_millis(200);
+
+/// The handle of all lines; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Field {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    lines: Vec<(Arc<Mailbox>, watch::Receiver<LineStatus>)>,
+    /// Line and slot of each sign.
+    routes: Vec<Option<(LineIx, usize)>>,
+    /// True: write what is left and end.
+    flush: watch::Sender<bool>,
+    /// True: end now.
+    drop_all: watch::Sender<bool>,
+    /// Ends with the thread.
+    ended: Mutex<mpsc::Receiver<()>>,
+}
+
+/// Starts the `field` thread, which connects and polls at once.
+///
+/// # Errors
+///
+/// The system gives no thread or no event queue.
+pub fn start(
+    site: Arc<Site>,
+    clock: Clock,
+    readings: tokio::sync::mpsc::Sender<Reading>,
+) -> std::io::Result<Field> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(LOOKUP_THREADS_MAX)
+        .build()?;
+    let (flush, flush_rx) = watch::channel(false);
+    let (drop_all, drop_rx) = watch::channel(false);
+    let (ended_tx, ended) = mpsc::channel::<()>();
+    let mut routes = vec![None; site.signs.len()];
+    let (mut lines, mut owners) = (Vec::new(), Vec::new());
+    let guard = runtime.enter();
+    let epoch = Instant::now();
+    drop(guard);
+    for (table, ix) in site.lines.iter().zip(0..) {
+        let line = LineIx(ix);
+        let places = signs::places(&site, line);
+        for (slot, (sign, _)) in places.iter().enumerate() {
+            routes[sign.at()] = Some((line, slot));
+        }
+        let mailbox = Arc::new(Mailbox::new(places.len()));
+        let (status, status_rx) = watch::channel(LineStatus::new(line, &table.units));
+        lines.push((mailbox.clone(), status_rx));
+        owners.push(Line {
+            site: site.clone(),
+            line,
+            clock,
+            epoch,
+            stagger: Duration::from_millis(table.period_ms.into()) * ix
+                / u32::try_from(site.lines.len()).unwrap_or(u32::MAX),
+            // Different at each start, so that gateways that lost power together spread out.
+            seed: clock.now().wall.0.unsigned_abs() ^ u64::from(ix) << 48,
+            mailbox,
+            readings: readings.clone(),
+            status,
+            stop: flush_rx.clone(),
+        });
+    }
+    thread::Builder::new().name("field".to_owned()).spawn(move || {
+        runtime.block_on(serve(owners, drop_rx));
+        // A look-up that hangs must not hold the stop.
+        runtime.shutdown_background();
+        drop(ended_tx);
+    })?;
+    let inner = Inner { lines, routes, flush, drop_all, ended: Mutex::new(ended) };
+    Ok(Field { inner: Arc::new(inner) })
+}
+
+/// Runs every line to its end, or until everything is to be dropped.
+async fn serve(owners: Vec<Line>, mut drop_all: watch::Receiver<bool>) {
+    let mut lines = JoinSet::new();
+    for owner in owners {
+        lines.spawn(keep_running(owner));
+    }
+    tokio::select! {
+        // An error means that the last handle is gone, and with it the need for a field.
+        _ = drop_all.wait_for(|drop_all| *drop_all) => (),
+        () = async { while lines.join_next().await.is_some() {} } => (),
+    }
+}
+
+/// One device's bytes must not end a line for good, even where a decoder panics over them.
+async fn keep_running(owner: Line) {
+    loop {
+        let mut run = JoinSet::new();
+        run.spawn(owner.clone().run());
+        match run.join_next().await {
+            Some(Err(panic)) if panic.is_panic() => {
+                let line = &owner.site.lines[owner.line.at()].id;
+                error!(line, %panic, "line owner panicked, starting it anew");
+                sleep(REST).await;
+                owner.mailbox.repeat();
+            }
+            Some(_) | None => return,
+        }
+    }
+}
+
+impl Field {
+    /// Shows this on a sign as soon as its line can. Never waits; the newest face wins.
+    pub fn write(&self, sign: SignIx, face: Face) {
+        // A sign without a place cannot pass `check`.
+        if let Some((line, slot)) = self.inner.routes[sign.at()] {
+            self.inner.lines[line.at()].0.put(slot, face);
+        }
+    }
+
+    /// Every line as it was within the last period, or half a second where that is longer.
+    pub fn status(&self) -> Vec<LineStatus> {
+        self.inner.lines.iter().map(|(_, status)| status.borrow().clone()).collect()
+    }
+
+    /// Whether every line has attempted a poll, or at least to connect.
+    pub fn attempted(&self) -> bool {
+        self.inner.lines.iter().all(|(_, status)| status.borrow().attempted)
+    }
+
+    /// Stops polling, waits until the last faces are on the wire, `within` at most, and ends the
+    /// thread. Blocks the caller; later calls return at once.
+    pub fn flush_and_stop(&self, within: Duration) {
+        self.inner.flush.send_replace(true);
+        let ended = self.inner.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(mpsc::RecvTimeoutError::Timeout) = ended.recv_timeout(within) {
+            self.inner.drop_all.send_replace(true);
+            let _ = ended.recv_timeout(DROP_MAX);
+        }
+        let unwritten: u32 = self
+            .status()
+            .iter()
+            .flat_map(|line| &line.units)
+            .map(|unit| unit.signs_desired - unit.signs_confirmed)
+            .sum();
+        if unwritten > 0 {
+            warn!(unwritten, "signs keep an old face");
+        } else {
+            info!("all signs are written, lines are closed");
+        }
+    }
+}

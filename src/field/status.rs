@@ -1,0 +1,112 @@
+//! What is known about a line and its units: for metrics, the page and readiness.
+//!
+//! All counters begin at 0 with the process and only grow. A line publishes its status a few times
+//! a second at most; a reader gets a copy.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::site::{LineIx, UnitIx};
+use crate::time::Mono;
+
+/// Whether a line can carry requests.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LineState {
+    /// Not yet, or not for a moment.
+    Connecting,
+    Up,
+    /// The last attempt to connect failed.
+    Down,
+}
+
+/// Whether a unit answers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum UnitState {
+    /// It answered last time, or was never asked.
+    Ok,
+    /// It failed once or twice in a row.
+    Suspect,
+    /// It failed three times in a row or more, and is only probed.
+    Open,
+}
+
+/// A line and its units.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LineStatus {
+    pub line: LineIx,
+    pub state: LineState,
+    /// A poll, or a connection at least, was attempted.
+    pub attempted: bool,
+    /// Sweeps begun.
+    pub sweeps_total: u64,
+    /// Slots of the grid in which no sweep began.
+    pub missed_slots_total: u64,
+    /// Connections made after the first.
+    pub reconnects_total: u64,
+    /// Attempts to connect that failed.
+    pub connect_failures_total: u64,
+    /// Readings thrown away because the gateway was behind.
+    pub readings_dropped_total: u64,
+    pub units: Vec<UnitStatus>,
+}
+
+/// One unit.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct UnitStatus {
+    pub unit: UnitIx,
+    pub state: UnitState,
+    /// Read requests sent.
+    pub polls_total: u64,
+    /// Requests not answered in time.
+    pub timeouts_total: u64,
+    /// Answers that did not fit their request, and connections lost while waiting for one.
+    pub bad_answers_total: u64,
+    /// Refusals by exception code; at most 256 codes exist.
+    pub exceptions_total: BTreeMap<u8, u64>,
+    /// Write requests sent.
+    pub writes_total: u64,
+    /// Write requests refused or not answered.
+    pub write_failures_total: u64,
+    /// Of the last answered request, in microseconds; 0 before the first.
+    pub round_trip_us: u64,
+    /// When the last answer that was no refusal came, on the site's clock.
+    pub answered_at: Option<Mono>,
+    /// Signs that should show something.
+    pub signs_desired: u32,
+    /// Of these, the ones whose write arrived.
+    pub signs_confirmed: u32,
+}
+
+impl LineStatus {
+    /// A line before anything happened.
+    pub fn new(line: LineIx, units: &[UnitIx]) -> LineStatus {
+        let unit = |unit: &UnitIx| UnitStatus {
+            unit: *unit,
+            state: UnitState::Ok,
+            polls_total: 0,
+            timeouts_total: 0,
+            bad_answers_total: 0,
+            exceptions_total: BTreeMap::new(),
+            writes_total: 0,
+            write_failures_total: 0,
+            round_trip_us: 0,
+            answered_at: None,
+            signs_desired: 0,
+            signs_confirmed: 0,
+        };
+        LineStatus {
+            line,
+            state: LineState::Connecting,
+            attempted: false,
+            sweeps_total: 0,
+            missed_slots_total: 0,
+            reconnects_total: 0,
+            connect_failures_total: 0,
+            readings_dropped_total: 0,
+            units: units.iter().map(unit).collect(),
+        }
+    }
+}

@@ -1,0 +1,481 @@
+//! Arrivals, and what drivers and staff say afterwards.
+//!
+//! Every question is answered in the step that brought it; whether the answer waits for its commit
+//! is the owner's affair, told by the ticket in [`Effect::Answer`]. A request that comes again gets
+//! the same lease, whatever else it says: the first answer is already on its way to a driver.
+
+use super::choose::{self, Choice, View, Want};
+use super::door::{
+    Allocation, Answer, Ask, Effect, LeaseId, Refusal, ReplyId, Report, Request, SignMode,
+};
+use super::lease::Lease;
+use super::{Gateway, Timer, route};
+use crate::record::{Body, End, Lane, LeaseBody, Promise};
+use crate::site::{BayIx, SignIx, SignKind, Site};
+
+/// How long an identified vehicle stands in a bay before its sensor must agree, in stale times:
+/// a working unit was read and debounced many times over by then.
+const PRESUMED_STALES: u64 = 3;
+
+/// Whether any bay of the site serves each class.
+pub fn served(site: &Site) -> Vec<bool> {
+    let serves = |class: &crate::site::Class| {
+        site.bays.iter().any(|bay| {
+            let tall = class.height_cm > site.garages[bay.garage.at()].clearance_cm;
+            !tall && class.may_use.iter().any(|(allowed, _)| *allowed == bay.class)
+        })
+    };
+    site.classes.iter().map(serves).collect()
+}
+
+impl Gateway {
+    pub(super) fn asked(&mut self, ask: Ask, reply: ReplyId, effects: &mut Vec<Effect>) {
+        let answer = match ask {
+            Ask::Arrive(request) => return self.arrive(request, reply, effects),
+            Ask::Find(lease) => self.view(lease),
+            Ask::Report { lease, report } => self.report(lease, report, effects),
+            Ask::Close { target, reason, by, expires_s } => {
+                self.close(target, reason, by, expires_s, effects)
+            }
+            Ask::Open { target, by } => self.open(target, by, effects),
+            Ask::Closures => Answer::Closures(self.closure_views()),
+            Ask::SetMode { sign, mode, by } => self.set_mode(sign, mode, by, effects),
+        };
+        let after = self.issued;
+        self.answer(reply, after, answer, effects);
+    }
+
+    fn arrive(&mut self, request: Request, reply: ReplyId, effects: &mut Vec<Effect>) {
+        if let Some(lease) = self.leases.by_request(&request.request_id) {
+            let (after, answer) = (lease.ticket, self.allocation(lease));
+            self.counts.repeats += 1;
+            return self.answer(reply, after, answer, effects);
+        }
+        let (after, answer) = match self.refusal(&request) {
+            Some(refusal) => {
+                self.counts.refused += 1;
+                (super::Ticket(0), Answer::Refused(refusal))
+            }
+            None => match self.find_place(&request) {
+                Some(choice) => self.grant(request, &choice, effects),
+                None => (super::Ticket(0), self.follow_signs(&request)),
+            },
+        };
+        self.answer(reply, after, answer, effects);
+    }
+
+    fn refusal(&self, request: &Request) -> Option<Refusal> {
+        let open = self.leases.at(request.at);
+        if self.stopping {
+            Some(Refusal::Stopping)
+        } else if !self.served[request.class.at()] {
+            Some(Refusal::ClassNotServed(request.class))
+        } else if open >= self.tuning.leases_max {
+            Some(Refusal::TooMany { at: request.at, open })
+        } else if !self.routes.any(request.at) {
+            Some(Refusal::NoWay(request.at))
+        } else {
+            None
+        }
+    }
+
+    fn find_place(&self, request: &Request) -> Option<Choice> {
+        let want = Want {
+            at: request.at,
+            class: request.class,
+            destination: request.destination,
+            within: None,
+        };
+        choose::choose(&self.view_all(), &want)
+    }
+
+    fn view_all(&self) -> View<'_> {
+        View {
+            site: &self.site,
+            tuning: &self.tuning,
+            routes: &self.routes,
+            bays: &self.bays,
+            ledger: &self.ledger,
+        }
+    }
+
+    fn grant(
+        &mut self,
+        request: Request,
+        choice: &Choice,
+        effects: &mut Vec<Effect>,
+    ) -> (super::Ticket, Answer) {
+        let sure = choice.bay.is_none_or(|bay| self.bays.get(bay).offerable());
+        assert!(sure, "only an offerable bay is chosen");
+        self.next_lease += 1;
+        let id = LeaseId { run: self.identity.run, number: self.next_lease };
+        let travel_ms = choice.travel_ms + u64::from(request.eta_s) * 1_000;
+        let hold_ms = travel_ms + u64::from(self.tuning.hold_extra_s) * 1_000;
+        let now = self.now.mono;
+        let mut lease = Lease {
+            id,
+            request_id: request.request_id,
+            at: request.at,
+            class: request.class,
+            destination: request.destination,
+            promise: choice.promise,
+            garage: choice.garage,
+            zone: choice.zone,
+            bay: choice.bay,
+            granted: now,
+            expected: now.plus_ms(travel_ms),
+            deadline: now.plus_ms(hold_ms),
+            travel_ms,
+            hold_ms,
+            tail: request.tail,
+            ticket: super::Ticket(0),
+            end: None,
+        };
+        self.bind(&lease);
+        self.windows[choice.garage.at()].granted += 1;
+        *self.counts.granted.entry(promise_name(choice.promise)).or_default() += 1;
+        self.record(Lane::Events, Body::LeaseGranted(self.lease_body(&lease)), effects);
+        self.keep_lease(&lease, effects);
+        lease.ticket = self.issued;
+        self.arm(lease.deadline, Timer::Lease(id));
+        let answer = self.allocation(&lease);
+        self.call_out(&lease, effects);
+        self.leases.open(lease);
+        (self.issued, answer)
+    }
+
+    /// Takes the lease's bay out of what is offered, or books it in the ledger.
+    pub(super) fn bind(&mut self, lease: &Lease) {
+        match lease.bay {
+            Some(bay) => self.bays.change(bay, |state| {
+                assert!(state.lease.is_none(), "a bay carries one lease at most");
+                state.lease = Some(lease.id);
+            }),
+            None => {
+                self.ledger.promise(lease.garage, lease.zone, 1);
+                self.bays.touch(lease.garage);
+            }
+        }
+    }
+
+    /// The reverse of [`Gateway::bind`].
+    fn unbind(&mut self, lease: &Lease) {
+        match lease.bay {
+            Some(bay) => self.bays.change(bay, |state| {
+                assert!(state.lease == Some(lease.id), "a lease's bay carries that lease");
+                state.lease = None;
+            }),
+            None => {
+                self.ledger.promise(lease.garage, lease.zone, -1);
+                self.bays.touch(lease.garage);
+            }
+        }
+    }
+
+    fn follow_signs(&mut self, request: &Request) -> Answer {
+        *self.counts.granted.entry(promise_name(Promise::Signs)).or_default() += 1;
+        let class = &self.site.classes[request.class.at()];
+        let unseen = self.units.iter().any(|unit| unit.polled && !unit.fresh);
+        let because = if unseen {
+            "and some sensors do not answer"
+        } else {
+            "and all that could serve it are taken or promised"
+        };
+        Answer::Allocation(Box::new(Allocation {
+            lease: None,
+            request_id: request.request_id.clone(),
+            promise: Promise::Signs,
+            class: request.class,
+            at: request.at,
+            destination: request.destination,
+            way: Vec::new(),
+            portal: None,
+            garage: None,
+            level: None,
+            zone: None,
+            bay: None,
+            directions: vec!["Follow the signs.".to_owned()],
+            travel_s: 0,
+            deadline: self.now.mono,
+            expires_in_s: 0,
+            end: None,
+            reason: format!(
+                "no bay for class {} is known to be free, {because}; follow the signs and ask \
+                 again in 60 s with a new request_id",
+                class.id
+            ),
+        }))
+    }
+
+    fn view(&self, id: LeaseId) -> Answer {
+        match self.leases.find(id) {
+            Some(lease) => self.allocation(lease),
+            None => Answer::Refused(Refusal::NoSuchLease(id)),
+        }
+    }
+
+    fn allocation(&self, lease: &Lease) -> Answer {
+        let links = self.routes.way(&self.site, lease.at, lease.garage);
+        let portal = route::portal(&self.site, lease.at, &links);
+        let mut directions = route::directions(&self.site, &links);
+        directions.push(format!("Enter {}.", self.site.garages[lease.garage.at()].name));
+        let level = lease.zone.map(|zone| self.site.zones[zone.at()].level);
+        if let (Some(zone), Some(level)) = (lease.zone, level) {
+            let (level, zone) = (&self.site.levels[level.at()], &self.site.zones[zone.at()]);
+            directions.push(format!("Go to level {}, zone {}.", level.id, zone.id));
+        }
+        if let Some(bay) = lease.bay {
+            directions.push(format!("Take bay {:03}.", self.site.bays[bay.at()].number));
+        }
+        let reason = match lease.promise {
+            Promise::Bay => "",
+            Promise::Zone => "the zone's sensors do not answer; by its count it has room",
+            Promise::Garage | Promise::Signs => {
+                "the garage's sensors do not answer; by its count it has room"
+            }
+        };
+        let way = std::iter::once(lease.at)
+            .chain(links.iter().map(|link| self.site.links[link.at()].to))
+            .collect();
+        Answer::Allocation(Box::new(Allocation {
+            lease: Some(lease.id),
+            request_id: lease.request_id.clone(),
+            promise: lease.promise,
+            class: lease.class,
+            at: lease.at,
+            destination: lease.destination,
+            way,
+            portal,
+            garage: Some(lease.garage),
+            level,
+            zone: lease.zone,
+            bay: lease.bay,
+            directions,
+            travel_s: lease.travel_ms / 1_000,
+            deadline: lease.deadline,
+            expires_in_s: match lease.end {
+                None => lease.deadline.ms_since(self.now.mono) / 1_000,
+                Some(_) => 0,
+            },
+            end: lease.end,
+            reason: reason.to_owned(),
+        }))
+    }
+
+    fn report(&mut self, id: LeaseId, report: Report, effects: &mut Vec<Effect>) -> Answer {
+        let Some(lease) = self.leases.find(id) else {
+            return Answer::Refused(Refusal::NoSuchLease(id));
+        };
+        if let Some(end) = lease.end {
+            return Answer::Refused(Refusal::LeaseEnded { lease: id, end });
+        }
+        let promised = lease.bay;
+        match report {
+            Report::Cancelled => self.end_lease(id, End::Cancelled, false, None, effects),
+            Report::Parked(bay) => {
+                let stands = bay.or(promised);
+                let end =
+                    if stands == promised { End::Fulfilled } else { self.elsewhere(id, stands) };
+                self.end_lease(id, end, false, stands, effects);
+                if let Some(bay) = stands {
+                    self.presume(bay, effects);
+                }
+            }
+            Report::BayTaken => {
+                if let Some(bay) = promised {
+                    self.quarantine(bay, effects);
+                }
+                self.rehome(id, effects);
+            }
+        }
+        self.view(id)
+    }
+
+    /// Parked in `stands`: another bay than promised, unless only a zone or garage was.
+    fn elsewhere(&self, id: LeaseId, stands: Option<BayIx>) -> End {
+        let (Some(lease), Some(bay)) = (self.leases.get(id), stands) else {
+            return End::TookOther;
+        };
+        let bay = &self.site.bays[bay.at()];
+        let kept = match lease.promise {
+            Promise::Bay | Promise::Signs => false,
+            Promise::Zone => lease.zone == Some(bay.zone),
+            Promise::Garage => lease.garage == bay.garage,
+        };
+        if kept { End::Fulfilled } else { End::TookOther }
+    }
+
+    /// An identified vehicle stands there before its sensor says so: not to be given meanwhile.
+    fn presume(&mut self, bay: BayIx, effects: &mut Vec<Effect>) {
+        let until = self.now.mono.plus_ms(u64::from(self.tuning.stale_ms) * PRESUMED_STALES);
+        let displaced = self.bays.change(bay, |state| {
+            state.presumed = Some(until);
+            state.lease
+        });
+        self.arm(until, Timer::Presumed(bay));
+        // Whoever was promised this bay would find it taken.
+        if let Some(victim) = displaced {
+            self.rehome(victim, effects);
+        }
+    }
+
+    pub(super) fn presumed_due(&mut self, bay: BayIx) {
+        let now = self.now.mono;
+        self.bays.change(bay, |state| {
+            if state.presumed.is_some_and(|until| until <= now) {
+                state.presumed = None;
+            }
+        });
+    }
+
+    pub(super) fn lease_due(&mut self, id: LeaseId, effects: &mut Vec<Effect>) {
+        let Some(lease) = self.leases.get(id) else { return };
+        if lease.deadline <= self.now.mono {
+            self.end_lease(id, End::Expired, false, None, effects);
+        } else {
+            let deadline = lease.deadline;
+            self.arm(deadline, Timer::Lease(id));
+        }
+    }
+
+    /// Ends a lease: its bay is free to give again, upstream is told, the kept value goes.
+    pub(super) fn end_lease(
+        &mut self,
+        id: LeaseId,
+        end: End,
+        inferred: bool,
+        bay: Option<BayIx>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(lease) = self.leases.end(id, end) else { return };
+        self.unbind(&lease);
+        if lease.bay.is_none()
+            && let (Some(zone), End::Fulfilled | End::Expired) = (lease.zone, end)
+        {
+            // Nobody sees the zone: a car that was sent there is taken to stand there.
+            self.ledger.take(zone);
+        }
+        *self.counts.ended.entry(end_name(end)).or_default() += 1;
+        self.counts.inferred += u64::from(inferred);
+        let body = Body::LeaseEnded {
+            lease: id.to_string(),
+            end,
+            inferred,
+            bay: bay.map(|bay| self.site.bay_id(bay)),
+            held_s: self.now.mono.ms_since(lease.granted) / 1_000,
+        };
+        self.record(Lane::Events, body, effects);
+        self.keep(super::keep::lease_key(id), None, effects);
+    }
+
+    /// Finds a lease another place, or ends it as displaced.
+    pub(super) fn rehome(&mut self, id: LeaseId, effects: &mut Vec<Effect>) {
+        let Some(lease) = self.leases.get(id).cloned() else { return };
+        let (class, destination) = (lease.class, lease.destination);
+        let within = Some(lease.garage);
+        // The same garage first: the driver may be inside already, and a missed fork is a lap.
+        let inside = Want { at: lease.at, class, destination, within };
+        let anywhere = Want { within: None, ..inside };
+        let view = self.view_all();
+        let choice = choose::choose(&view, &inside).or_else(|| choose::choose(&view, &anywhere));
+        let Some(choice) = choice else {
+            return self.end_lease(id, End::Displaced, true, None, effects);
+        };
+        self.unbind(&lease);
+        // The driver lost time through no fault of theirs: the usual margin runs again.
+        let margin = u64::from(self.tuning.hold_extra_s) * 1_000;
+        let deadline = lease.deadline.max(self.now.mono.plus_ms(margin));
+        let moved = self.leases.rebind(id, |lease| {
+            lease.promise = choice.promise;
+            lease.garage = choice.garage;
+            lease.zone = choice.zone;
+            lease.bay = choice.bay;
+            lease.deadline = deadline;
+            lease.hold_ms = deadline.ms_since(lease.granted);
+        });
+        let Some(moved) = moved.cloned() else { return };
+        self.bind(&moved);
+        self.counts.moved += 1;
+        self.arm(deadline, Timer::Lease(id));
+        self.record(Lane::Events, Body::LeaseMoved(self.lease_body(&moved)), effects);
+        self.keep_lease(&moved, effects);
+    }
+
+    fn lease_body(&self, lease: &Lease) -> LeaseBody {
+        let destination = lease.destination.map(|ix| &self.site.destinations[ix.at()]);
+        LeaseBody {
+            lease: lease.id.to_string(),
+            at: self.site.nodes[lease.at.at()].id.clone(),
+            promise: lease.promise,
+            class: self.site.classes[lease.class.at()].id.clone(),
+            destination: destination.map(|destination| destination.id.clone()),
+            garage: Some(self.site.garages[lease.garage.at()].id.clone()),
+            zone: lease.zone.map(|zone| self.site.zone_id(zone)),
+            bay: lease.bay.map(|bay| self.site.bay_id(bay)),
+            travel_s: lease.travel_ms / 1_000,
+            hold_s: lease.hold_ms / 1_000,
+        }
+    }
+
+    /// Puts a lease on the call-outs at its node, if its vehicle can be told apart.
+    fn call_out(&mut self, lease: &Lease, effects: &mut Vec<Effect>) {
+        let Some(tail) = &lease.tail else { return };
+        let place = match (lease.bay, lease.zone) {
+            (Some(bay), _) => self.site.bay_id(bay),
+            (None, Some(zone)) => self.site.zone_id(zone),
+            (None, None) => self.site.garages[lease.garage.at()].id.clone(),
+        };
+        let text = format!("{tail} {place}").to_uppercase();
+        for sign in self.call_outs.get(&lease.at).cloned().unwrap_or_default() {
+            if let SignKind::CallOut { queue, .. } = self.site.signs[sign.at()].kind {
+                self.signs[sign.at()].call(text.clone(), queue);
+                self.show(sign, effects);
+            }
+        }
+    }
+
+    fn set_mode(
+        &mut self,
+        sign: SignIx,
+        mode: SignMode,
+        by: String,
+        effects: &mut Vec<Effect>,
+    ) -> Answer {
+        self.signs[sign.at()].mode = mode;
+        let id = self.site.signs[sign.at()].id.clone();
+        self.keep_mode(sign, effects);
+        let mode = mode_name(mode).to_owned();
+        self.record(Lane::Events, Body::SignMode { sign: id, mode, by }, effects);
+        self.show(sign, effects);
+        Answer::Done
+    }
+}
+
+fn promise_name(promise: Promise) -> &'static str {
+    match promise {
+        Promise::Bay => "bay",
+        Promise::Zone => "zone",
+        Promise::Garage => "garage",
+        Promise::Signs => "signs",
+    }
+}
+
+fn end_name(end: End) -> &'static str {
+    match end {
+        End::Fulfilled => "fulfilled",
+        End::TookOther => "took_other",
+        End::Displaced => "displaced",
+        End::Expired => "expired",
+        End::Cancelled => "cancelled",
+    }
+}
+
+fn mode_name(mode: SignMode) -> &'static str {
+    match mode {
+        SignMode::Auto => "auto",
+        SignMode::Blank => "blank",
+        SignMode::Full => "full",
+        SignMode::Closed => "closed",
+        SignMode::Test => "test",
+    }
+}

@@ -1,0 +1,184 @@
+//! Closures by staff, and quarantine of bays that turned out taken.
+//!
+//! A closure covers a node, a link, a garage, a level, a zone or a bay, with a reason, a name and
+//! perhaps an end; it is kept over restarts, so that a restart reopens nothing that staff closed.
+//! Closures may overlap: a bay counts how many cover it. Drivers on their way to what is closed are
+//! given another place in the same step.
+
+use super::door::{Answer, ClosureView, Effect, LeaseId, Refusal};
+use super::{Gateway, Timer};
+use crate::record::{Body, Lane};
+use crate::site::{BayIx, Scope, Target};
+use crate::time::Mono;
+
+/// Longest quarantine, in seconds: a day, after which someone has walked past.
+const QUARANTINE_MAX_S: u64 = 86_400;
+
+/// One closure.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Closure {
+    pub reason: String,
+    pub by: String,
+    pub until: Option<Mono>,
+    /// Full length, for a start under another boot.
+    pub length_s: Option<u64>,
+}
+
+impl Gateway {
+    pub(super) fn close(
+        &mut self,
+        target: Target,
+        reason: String,
+        by: String,
+        expires_s: Option<u64>,
+        effects: &mut Vec<Effect>,
+    ) -> Answer {
+        let until = expires_s.map(|s| self.now.mono.plus_ms(s.saturating_mul(1_000)));
+        let closure = Closure { reason, by, until, length_s: expires_s };
+        self.record(
+            Lane::Events,
+            Body::Closed {
+                target: self.site.target_id(target),
+                reason: closure.reason.clone(),
+                by: closure.by.clone(),
+                expires_s,
+            },
+            effects,
+        );
+        self.apply_closure(target, closure);
+        self.keep_closure(target, effects);
+        for lease in self.stranded(target) {
+            self.rehome(lease, effects);
+        }
+        Answer::Done
+    }
+
+    /// Puts a closure in force; one of the same target is replaced.
+    pub(super) fn apply_closure(&mut self, target: Target, closure: Closure) {
+        if let Some(until) = closure.until {
+            self.arm(until, Timer::Closure(target));
+        }
+        if self.closures.insert(target, closure).is_none() {
+            self.cover(target, true);
+        }
+    }
+
+    pub(super) fn open(&mut self, target: Target, by: String, effects: &mut Vec<Effect>) -> Answer {
+        if self.closures.remove(&target).is_none() {
+            return Answer::Refused(Refusal::NotClosed(target));
+        }
+        self.cover(target, false);
+        let id = self.site.target_id(target);
+        self.record(Lane::Events, Body::Opened { target: id, by }, effects);
+        self.keep_closure(target, effects);
+        Answer::Done
+    }
+
+    pub(super) fn closure_due(&mut self, target: Target, effects: &mut Vec<Effect>) {
+        let until = self.closures.get(&target).and_then(|closure| closure.until);
+        if until.is_some_and(|until| until <= self.now.mono) {
+            self.open(target, "expiry".to_owned(), effects);
+        }
+    }
+
+    pub(super) fn closure_views(&self) -> Vec<ClosureView> {
+        let view = |(target, closure): (&Target, &Closure)| ClosureView {
+            target: self.site.target_id(*target),
+            reason: closure.reason.clone(),
+            by: closure.by.clone(),
+            expires_in_s: closure.until.map(|until| until.ms_since(self.now.mono) / 1_000),
+        };
+        self.closures.iter().map(view).collect()
+    }
+
+    /// Counts a closure onto (or off) every bay it covers, or cuts (or joins) ways.
+    fn cover(&mut self, target: Target, closed: bool) {
+        match target {
+            Target::Node(node) => {
+                set(&mut self.closed_nodes, node, closed);
+                self.reroute();
+            }
+            Target::Link(link) => {
+                set(&mut self.closed_links, link, closed);
+                self.reroute();
+            }
+            Target::Bay(bay) => self.cover_bay(bay, closed),
+            Target::Scope(scope) => {
+                for bay in self.site.scope_bays(scope).map(BayIx) {
+                    self.cover_bay(bay, closed);
+                }
+                self.bays.touch(self.site.scope_garage(scope));
+            }
+        }
+    }
+
+    fn cover_bay(&mut self, bay: BayIx, closed: bool) {
+        self.bays.change(bay, |state| {
+            if closed {
+                state.closures += 1;
+            } else {
+                state.closures -= 1;
+            }
+        });
+    }
+
+    /// Open leases that lead to what was closed.
+    fn stranded(&self, target: Target) -> Vec<LeaseId> {
+        let all = self.leases.iter();
+        let hit = all.filter(|lease| match target {
+            Target::Bay(bay) => lease.bay == Some(bay),
+            Target::Scope(scope) => match (scope, lease.zone) {
+                (Scope::Garage(garage), _) => lease.garage == garage,
+                (Scope::Zone(closed), Some(zone)) => closed == zone,
+                (Scope::Level(level), Some(zone)) => self.site.zones[zone.at()].level == level,
+                (Scope::Zone(_) | Scope::Level(_), None) => false,
+            },
+            // Whoever has passed it is not helped by another way, and may have passed it.
+            Target::Node(_) | Target::Link(_) => false,
+        });
+        hit.map(|lease| lease.id).collect()
+    }
+
+    /// A bay that read free turned out taken: out with it, longer each time in a row.
+    pub(super) fn quarantine(&mut self, bay: BayIx, effects: &mut Vec<Effect>) {
+        let first_s = u64::from(self.tuning.quarantine_s);
+        let strikes = self.bays.get(bay).strikes;
+        let length_s = (first_s << strikes.min(12)).min(QUARANTINE_MAX_S);
+        let until = self.now.mono.plus_ms(length_s * 1_000);
+        self.bays.change(bay, |state| {
+            state.quarantine = Some(until);
+            state.strikes = strikes.saturating_add(1);
+        });
+        self.arm(until, Timer::Quarantine(bay));
+        let id = self.site.bay_id(bay);
+        self.record(Lane::Events, Body::Quarantined { bay: id, for_s: length_s }, effects);
+        self.keep_quarantine(bay, length_s, effects);
+    }
+
+    /// Its time is over, or a car was seen to leave it.
+    pub(super) fn release(&mut self, bay: BayIx, forgive: bool, effects: &mut Vec<Effect>) {
+        let held = self.bays.change(bay, |state| {
+            if forgive {
+                state.strikes = 0;
+            }
+            state.quarantine.take()
+        });
+        if held.is_some() {
+            self.keep_quarantine(bay, 0, effects);
+        }
+    }
+
+    pub(super) fn quarantine_due(&mut self, bay: BayIx, effects: &mut Vec<Effect>) {
+        if self.bays.get(bay).quarantine.is_some_and(|until| until <= self.now.mono) {
+            self.release(bay, false, effects);
+        }
+    }
+}
+
+fn set<T: Ord>(all: &mut std::collections::BTreeSet<T>, one: T, member: bool) {
+    if member {
+        all.insert(one);
+    } else {
+        all.remove(&one);
+    }
+}

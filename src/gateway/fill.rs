@@ -1,0 +1,63 @@
+//! A bay filled: whose vehicle is it?
+//!
+//! Bay sensors carry no identity, so this is inference and marked so. A promised bay that fills at
+//! a plausible time holds the one it was promised to; much too early it was taken by someone else
+//! and its owner gets another. An unpromised bay that fills inside the window of a lease of its
+//! zone is credited to the lease nearest its expected time: that driver took another bay.
+
+use super::Gateway;
+use super::door::{Effect, LeaseId};
+use super::lease::Lease;
+use crate::record::{End, Promise};
+use crate::site::BayIx;
+
+impl Gateway {
+    /// A bay went from anything else to occupied.
+    pub(super) fn filled(&mut self, bay: BayIx, was_free: bool, effects: &mut Vec<Effect>) {
+        if let Some(owner) = self.bays.get(bay).lease {
+            if self.too_early(owner) {
+                return self.rehome(owner, effects);
+            }
+            return self.end_lease(owner, End::Fulfilled, true, Some(bay), effects);
+        }
+        // A bay that was unknown may have been taken long ago: nobody is credited with it.
+        if was_free && let Some(lease) = self.nearest_expected(bay) {
+            let end = if lease.promise == Promise::Bay { End::TookOther } else { End::Fulfilled };
+            let id = lease.id;
+            self.end_lease(id, end, true, Some(bay), effects);
+        }
+    }
+
+    /// Nobody drives in less than half the time, give or take `early_s`.
+    fn too_early(&self, id: LeaseId) -> bool {
+        let Some(lease) = self.leases.get(id) else { return false };
+        let margin_ms = u64::from(self.tuning.early_s) * 1_000;
+        self.now.mono.ms_since(lease.granted) + margin_ms < lease.travel_ms / 2
+    }
+
+    fn nearest_expected(&self, bay: BayIx) -> Option<&Lease> {
+        let place = &self.site.bays[bay.at()];
+        let early_ms = u64::from(self.tuning.early_s) * 1_000;
+        let now = self.now.mono;
+        let in_window = |lease: &&Lease| {
+            let here = match lease.promise {
+                Promise::Bay | Promise::Zone => lease.zone == Some(place.zone),
+                Promise::Garage => true,
+                Promise::Signs => false,
+            };
+            // The deadline needs no look: what has passed it ended before this input.
+            here && lease.expected <= now.plus_ms(early_ms) && self.may_stand(lease, bay)
+        };
+        let off = |lease: &&Lease| {
+            let (a, b) = (now.ms_since(lease.expected), lease.expected.ms_since(now));
+            (a.max(b), lease.id)
+        };
+        self.leases.of_garage(place.garage).filter(in_window).min_by_key(off)
+    }
+
+    fn may_stand(&self, lease: &Lease, bay: BayIx) -> bool {
+        let class = self.site.bays[bay.at()].class;
+        let may_use = &self.site.classes[lease.class.at()].may_use;
+        may_use.iter().any(|(allowed, _)| *allowed == class)
+    }
+}

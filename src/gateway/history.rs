@@ -1,0 +1,259 @@
+//! Random histories with kills, from a seed: first safety under everything at once, then calm.
+//!
+//! The judge reads only what goes out (records, answers) and what it itself put in (truth,
+//! closures), so it shares no mistake with the index inside. Safety: a bay never belongs to two
+//! open leases, nothing closed or unread is promised, what is kept and what is open agree, totals
+//! add up. Calm: with no more events every lease ends. A failing seed is printed; replay it with
+//! `PARKWAY_SEED=n cargo test --lib gateway::history`; `PARKWAY_SEEDS=n` runs more of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::story::Story;
+use super::{Answer, Ask, Effect, Input, LeaseId, Report};
+use crate::record::{Body, Sensed};
+use crate::site::{BayIx, GarageIx, Scope, Target, UnitIx};
+
+#[test]
+fn no_history_gives_a_bay_twice_or_loses_a_lease() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let seeds = match number("PARKWAY_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("PARKWAY_SEEDS").unwrap_or(300),
+    };
+    for seed in seeds {
+        let run = std::panic::catch_unwind(|| History::new(seed).run(400));
+        assert!(run.is_ok(), "seed {seed} failed: see above");
+    }
+}
+
+struct History {
+    story: Story,
+    dice: Dice,
+    truth: Vec<Sensed>,
+    /// As last read by a sweep of this run; unknown before.
+    read: Vec<Sensed>,
+    /// Units that answer at present.
+    alive: [bool; 2],
+    closed: BTreeSet<String>,
+    /// By records alone: which lease has which bay.
+    given: BTreeMap<String, String>,
+    seen_effects: usize,
+    requests: u64,
+    leases: Vec<LeaseId>,
+    boots: u32,
+}
+
+impl History {
+    fn new(seed: u64) -> History {
+        let mut story = Story::new();
+        story.step(Input::Tick);
+        let truth = vec![Sensed::Free; story.site.bays.len()];
+        History {
+            story,
+            dice: Dice(seed),
+            read: vec![Sensed::Unknown; truth.len()],
+            truth,
+            alive: [true, true],
+            closed: BTreeSet::new(),
+            given: BTreeMap::new(),
+            seen_effects: 0,
+            requests: 0,
+            leases: Vec::new(),
+            boots: 0,
+        }
+    }
+
+    fn run(&mut self, steps: usize) {
+        for _ in 0..steps {
+            self.act();
+            self.judge();
+        }
+        self.alive = [true, true];
+        for _ in 0..200 {
+            self.story.pass(4_000);
+            self.sweep();
+        }
+        self.judge();
+        assert_eq!(self.story.gateway.leases.len(), 0, "a lease outlived every deadline");
+        assert!(self.given.is_empty(), "a lease never ended: {:?}", self.given);
+    }
+
+    fn act(&mut self) {
+        match self.dice.below(20) {
+            0..=5 => self.arrive(),
+            6..=8 => self.park(),
+            9 => self.leave(),
+            10 => self.report(),
+            11 => self.staff(),
+            12 => self.alive[self.dice.below(2)] ^= true,
+            13 => self.fault(),
+            14 if self.dice.below(4) == 0 => self.kill(),
+            _ => {
+                let ms = [1, 300, 1_000, 2_500, 4_000][self.dice.below(5)];
+                self.story.pass(ms);
+                self.sweep();
+            }
+        }
+    }
+
+    fn sweep(&mut self) {
+        for unit in 0..2u32 {
+            if self.alive[unit as usize] {
+                let truth = self.truth.clone();
+                self.story.counters[0] =
+                    self.story.counters[0].wrapping_add(self.dice.below(2) as u32);
+                for bay in self.story.site.units[unit as usize].bays.iter().flatten() {
+                    self.read[bay.at()] = truth[bay.at()];
+                }
+                self.story.read(UnitIx(unit), |bay| truth[bay as usize]);
+                self.read_records();
+            }
+        }
+        self.story.step(Input::Tick);
+    }
+
+    fn arrive(&mut self) {
+        // One in eight asks again under an old name.
+        if self.requests == 0 || self.dice.below(8) > 0 {
+            self.requests += 1;
+        }
+        let at = ["a1", "p1", "f1", "f2", "g2-door"][self.dice.below(5)];
+        let class = ["car", "ev", "van"][self.dice.below(3)];
+        let request = self.story.request(&format!("r{}", self.requests), at, class);
+        if let Answer::Allocation(allocation) = self.story.ask(Ask::Arrive(request)) {
+            let Some(lease) = allocation.lease else { return };
+            if let (Some(bay), None, false) =
+                (allocation.bay, allocation.end, self.leases.contains(&lease))
+            {
+                let id = self.story.site.bay_id(bay);
+                let closed = self.closed.iter().any(|target| id.starts_with(target.as_str()));
+                assert!(!closed, "{id} is closed and was given");
+            }
+            self.leases.push(lease);
+        }
+    }
+
+    fn park(&mut self) {
+        let bay = self.dice.below(self.truth.len());
+        self.truth[bay] = Sensed::Occupied;
+    }
+
+    fn leave(&mut self) {
+        let bay = self.dice.below(self.truth.len());
+        self.truth[bay] = Sensed::Free;
+    }
+
+    fn fault(&mut self) {
+        let bay = self.dice.below(self.truth.len());
+        self.truth[bay] =
+            if self.truth[bay] == Sensed::Unknown { Sensed::Free } else { Sensed::Unknown };
+    }
+
+    fn report(&mut self) {
+        if self.leases.is_empty() {
+            return;
+        }
+        let lease = self.leases[self.dice.below(self.leases.len())];
+        let other = BayIx(self.dice.below(self.truth.len()) as u32);
+        let report = [
+            Report::Parked(None),
+            Report::Parked(Some(other)),
+            Report::BayTaken,
+            Report::Cancelled,
+        ][self.dice.below(4)];
+        self.story.ask(Ask::Report { lease, report });
+    }
+
+    fn staff(&mut self) {
+        let target = ["g1", "g1/B1/A", "g2/B1/A/007", "g1/B1/B/001"][self.dice.below(4)];
+        let site = self.story.site.clone();
+        let by = "staff".to_owned();
+        let place = site.target(target).unwrap();
+        if self.closed.remove(target) {
+            self.story.ask(Ask::Open { target: place, by });
+        } else {
+            self.closed.insert(target.to_owned());
+            let reason = "works".to_owned();
+            self.story.ask(Ask::Close { target: place, reason, by, expires_s: None });
+        }
+    }
+
+    fn kill(&mut self) {
+        let open = self.open_leases();
+        self.boots += u32::from(self.dice.below(3) == 0);
+        self.story.restart(&format!("boot-{}", self.boots));
+        self.read.fill(Sensed::Unknown);
+        assert_eq!(self.open_leases(), open, "a restart changed the open leases");
+    }
+
+    fn open_leases(&self) -> BTreeMap<LeaseId, Option<BayIx>> {
+        self.story.gateway.leases.iter().map(|lease| (lease.id, lease.bay)).collect()
+    }
+
+    fn judge(&mut self) {
+        self.read_records();
+        let gateway = &self.story.gateway;
+        for (lease, bay) in self.open_leases() {
+            if let Some(bay) = bay {
+                assert_eq!(gateway.bays.get(bay).lease, Some(lease), "a lease without its bay");
+                let id = self.story.site.bay_id(bay);
+                assert_eq!(self.given.get(&lease.to_string()), Some(&id), "told otherwise");
+            }
+        }
+        let carried = (0..self.truth.len() as u32).filter_map(|b| gateway.bays.get(BayIx(b)).lease);
+        for lease in carried {
+            assert!(gateway.leases.get(lease).is_some(), "a bay carries an ended lease");
+        }
+        for (ix, garage) in (0..).map(GarageIx).zip(&self.story.site.garages) {
+            let tally = gateway.bays.tally(Scope::Garage(ix), None);
+            assert_eq!(tally.total(), garage.bays.len() as u32);
+            assert_eq!(tally, gateway.bays.garage(ix));
+        }
+        let kept: BTreeSet<String> = self.story.kept.keys().cloned().collect();
+        let kept = kept.into_iter().filter_map(|key| key.strip_prefix("lease/").map(str::to_owned));
+        let open = self.open_leases().into_keys().map(|lease| lease.to_string());
+        assert_eq!(kept.collect::<BTreeSet<_>>(), open.collect::<BTreeSet<_>>());
+        for sign in self.story.signs() {
+            let id = &self.story.site.signs[sign.at()].id;
+            assert_ne!(self.story.face(id), crate::site::Face::Number(0));
+        }
+    }
+
+    /// Follows the records: a bay is with one lease at a time.
+    fn read_records(&mut self) {
+        let from = std::mem::replace(&mut self.seen_effects, self.story.effects.len());
+        for effect in &self.story.effects[from..] {
+            let Effect::Record(record) = effect else { continue };
+            match &record.body {
+                Body::LeaseGranted(lease) | Body::LeaseMoved(lease) => {
+                    self.given.remove(&lease.lease);
+                    let Some(bay) = &lease.bay else { continue };
+                    let other = self.given.iter().find(|(_, given)| *given == bay);
+                    assert!(other.is_none(), "{bay} given to {} and {other:?}", lease.lease);
+                    let Some(Target::Bay(ix)) = self.story.site.target(bay) else {
+                        panic!("{bay} is no bay")
+                    };
+                    assert_eq!(self.read[ix.at()], Sensed::Free, "{bay} was given");
+                    self.given.insert(lease.lease.clone(), bay.clone());
+                }
+                Body::LeaseEnded { lease, .. } => {
+                    self.given.remove(lease);
+                }
+                _ => (),
+            }
+        }
+    }
+}
+
+/// splitmix64: equal seeds, equal histories.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) % bound as u64) as usize
+    }
+}

@@ -1,0 +1,305 @@
+//! What survives a restart: leases, closures, sign modes, quarantines, ledgers, bay states.
+//!
+//! Each is a value under a key of its own, written by name and not by index, so that a changed
+//! configuration drops only what it no longer has. A stored instant means something only under
+//! the boot that wrote it; under another one the stored length runs again in full, which is late
+//! rather than wrong. What cannot be read or no longer fits is told on the alarm lane, not fatal.
+
+use serde::{Deserialize, Serialize};
+
+use super::close::Closure;
+use super::door::{Effect, Kept, LeaseId, SignMode, Ticket};
+use super::lease::Lease;
+use super::{Gateway, Timer};
+use crate::record::{Body, Lane, Promise, Sensed};
+use crate::site::{BayIx, GarageIx, Scope, SignIx, Target, UnitIx};
+use crate::time::Mono;
+
+#[derive(Serialize, Deserialize)]
+struct KeptLease {
+    boot: String,
+    request_id: String,
+    at: String,
+    class: String,
+    destination: Option<String>,
+    promise: Promise,
+    garage: String,
+    zone: Option<String>,
+    bay: Option<String>,
+    granted: Mono,
+    deadline: Mono,
+    travel_ms: u64,
+    hold_ms: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct KeptClosure {
+    boot: String,
+    reason: String,
+    by: String,
+    until: Option<Mono>,
+    length_s: Option<u64>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct KeptMode {
+    mode: SignMode,
+}
+
+#[derive(Serialize, Deserialize)]
+struct KeptQuarantine {
+    boot: String,
+    until: Mono,
+    length_s: u64,
+    strikes: u8,
+}
+
+#[derive(Serialize, Deserialize)]
+struct KeptUnit {
+    /// Of the names of its bays in order: another wiring makes the states meaningless.
+    wiring: u32,
+    /// One letter a bay: f, o or u.
+    states: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct KeptLedger {
+    occupied: i64,
+}
+
+/// Key of a lease's value.
+pub fn lease_key(id: LeaseId) -> String {
+    format!("lease/{id}")
+}
+
+/// Last recorded states of a unit's bays, one letter each, in point order.
+pub fn states(gateway: &Gateway, unit: UnitIx) -> String {
+    let bays = gateway.site.units[unit.at()].bays.iter().flatten();
+    let letter = |bay: &BayIx| match gateway.recorded[bay.at()] {
+        Sensed::Free => 'f',
+        Sensed::Occupied => 'o',
+        Sensed::Unknown => 'u',
+    };
+    bays.map(letter).collect()
+}
+
+impl Gateway {
+    pub(super) fn keep_lease(&mut self, lease: &Lease, effects: &mut Vec<Effect>) {
+        let kept = KeptLease {
+            boot: self.identity.boot.clone(),
+            request_id: lease.request_id.clone(),
+            at: self.site.nodes[lease.at.at()].id.clone(),
+            class: self.site.classes[lease.class.at()].id.clone(),
+            destination: lease.destination.map(|ix| self.site.destinations[ix.at()].id.clone()),
+            promise: lease.promise,
+            garage: self.site.garages[lease.garage.at()].id.clone(),
+            zone: lease.zone.map(|zone| self.site.zone_id(zone)),
+            bay: lease.bay.map(|bay| self.site.bay_id(bay)),
+            granted: lease.granted,
+            deadline: lease.deadline,
+            travel_ms: lease.travel_ms,
+            hold_ms: lease.hold_ms,
+        };
+        self.keep(lease_key(lease.id), Some(json(&kept)), effects);
+    }
+
+    pub(super) fn keep_closure(&mut self, target: Target, effects: &mut Vec<Effect>) {
+        let value = self.closures.get(&target).map(|closure| {
+            json(&KeptClosure {
+                boot: self.identity.boot.clone(),
+                reason: closure.reason.clone(),
+                by: closure.by.clone(),
+                until: closure.until,
+                length_s: closure.length_s,
+            })
+        });
+        self.keep(format!("closure/{}", self.site.target_id(target)), value, effects);
+    }
+
+    pub(super) fn keep_mode(&mut self, sign: SignIx, effects: &mut Vec<Effect>) {
+        let mode = self.signs[sign.at()].mode;
+        let value = (mode != SignMode::Auto).then(|| json(&KeptMode { mode }));
+        self.keep(format!("sign/{}", self.site.signs[sign.at()].id), value, effects);
+    }
+
+    pub(super) fn keep_quarantine(&mut self, bay: BayIx, length_s: u64, effects: &mut Vec<Effect>) {
+        let state = self.bays.get(bay);
+        let value = state.quarantine.map(|until| {
+            let (boot, strikes) = (self.identity.boot.clone(), state.strikes);
+            json(&KeptQuarantine { boot, until, length_s, strikes })
+        });
+        self.keep(format!("quarantine/{}", self.site.bay_id(bay)), value, effects);
+    }
+
+    pub(super) fn keep_unit(&mut self, unit: UnitIx, effects: &mut Vec<Effect>) {
+        let kept = KeptUnit { wiring: self.wiring(unit), states: states(self, unit) };
+        let key = format!("unit/{}", self.site.units[unit.at()].id);
+        self.keep(key, Some(json(&kept)), effects);
+    }
+
+    pub(super) fn keep_ledger(&mut self, garage: GarageIx, effects: &mut Vec<Effect>) {
+        let Some(occupied) = self.ledger.occupied(garage) else { return };
+        let key = format!("ledger/{}", self.site.garages[garage.at()].id);
+        self.keep(key, Some(json(&KeptLedger { occupied })), effects);
+    }
+
+    fn wiring(&self, unit: UnitIx) -> u32 {
+        let mut digest = crc32fast::Hasher::new();
+        for bay in self.site.units[unit.at()].bays.iter().flatten() {
+            digest.update(self.site.bay_id(*bay).as_bytes());
+            digest.update(b"\n");
+        }
+        digest.finalize()
+    }
+
+    /// Takes an earlier run's values; also late, when a store came back after the start.
+    pub(super) fn restore(&mut self, kept: Kept, effects: &mut Vec<Effect>) {
+        for (key, value) in kept.entries {
+            if let Err(why) = self.restore_one(&key, &value) {
+                self.record(Lane::Alarms, Body::KeptDropped { key: key.clone(), why }, effects);
+                self.keep(key, None, effects);
+            }
+        }
+        let body = Body::Started {
+            version: self.identity.version.clone(),
+            leases: self.leases.len() as u32,
+            closures: self.closures.len() as u32,
+        };
+        self.record(Lane::Events, body, effects);
+    }
+
+    fn restore_one(&mut self, key: &str, value: &[u8]) -> Result<(), String> {
+        let (kind, name) = key.split_once('/').ok_or("is no key of ours")?;
+        match kind {
+            "lease" => self.restore_lease(name, parse(value)?),
+            "closure" => self.restore_closure(name, parse(value)?),
+            "sign" => {
+                let kept: KeptMode = parse(value)?;
+                let sign = self.site.sign(name).ok_or("there is no such sign any more")?;
+                self.signs[sign.at()].mode = kept.mode;
+                self.signs[sign.at()].shown = None;
+                Ok(())
+            }
+            "quarantine" => self.restore_quarantine(name, parse(value)?),
+            "unit" => self.restore_unit(name, &parse(value)?),
+            "ledger" => {
+                let kept: KeptLedger = parse(value)?;
+                match self.site.scope(name) {
+                    Some(Scope::Garage(garage)) => self.ledger.restore(garage, kept.occupied),
+                    Some(Scope::Level(_) | Scope::Zone(_)) | None => {
+                        return Err("there is no such garage any more".to_owned());
+                    }
+                }
+                Ok(())
+            }
+            _ => Err("is no key of ours".to_owned()),
+        }
+    }
+
+    fn restore_lease(&mut self, name: &str, kept: KeptLease) -> Result<(), String> {
+        let id = LeaseId::parse(name).ok_or("is no lease id")?;
+        if self.leases.find(id).is_some() {
+            return Ok(());
+        }
+        let gone = |what: &str| format!("its {what} is not in the configuration any more");
+        let Some(Scope::Garage(garage)) = self.site.scope(&kept.garage) else {
+            return Err(gone("garage"));
+        };
+        let zone = match kept.zone.as_deref().map(|zone| self.site.scope(zone)) {
+            None => None,
+            Some(Some(Scope::Zone(zone))) => Some(zone),
+            Some(_) => return Err(gone("zone")),
+        };
+        let bay = match kept.bay.as_deref().map(|bay| self.site.target(bay)) {
+            None => None,
+            Some(Some(Target::Bay(bay))) => Some(bay),
+            Some(_) => return Err(gone("bay")),
+        };
+        if bay.is_some_and(|bay| self.bays.get(bay).lease.is_some()) {
+            return Err("its bay was given to another driver while the store was away".to_owned());
+        }
+        let now = self.now.mono;
+        let same_boot = kept.boot == self.identity.boot;
+        let granted = if same_boot { kept.granted } else { now };
+        let deadline = if same_boot { kept.deadline } else { now.plus_ms(kept.hold_ms) };
+        let lease = Lease {
+            id,
+            request_id: kept.request_id,
+            at: self.site.node(&kept.at).ok_or_else(|| gone("node"))?,
+            class: self.site.class(&kept.class).ok_or_else(|| gone("class"))?,
+            destination: kept.destination.and_then(|id| self.site.destination(&id)),
+            promise: kept.promise,
+            garage,
+            zone,
+            bay,
+            granted,
+            expected: granted.plus_ms(kept.travel_ms),
+            deadline,
+            travel_ms: kept.travel_ms,
+            hold_ms: kept.hold_ms,
+            tail: None,
+            ticket: Ticket(0),
+            end: None,
+        };
+        self.bind(&lease);
+        self.arm(deadline, Timer::Lease(id));
+        self.leases.open(lease);
+        Ok(())
+    }
+
+    fn restore_closure(&mut self, name: &str, kept: KeptClosure) -> Result<(), String> {
+        let target = self.site.target(name).ok_or("there is no such place any more")?;
+        if self.closures.contains_key(&target) {
+            return Ok(());
+        }
+        let again = kept.length_s.map(|s| self.now.mono.plus_ms(s.saturating_mul(1_000)));
+        let until = if kept.boot == self.identity.boot { kept.until } else { again };
+        let (reason, by, length_s) = (kept.reason, kept.by, kept.length_s);
+        self.apply_closure(target, Closure { reason, by, until, length_s });
+        Ok(())
+    }
+
+    fn restore_quarantine(&mut self, name: &str, kept: KeptQuarantine) -> Result<(), String> {
+        let Some(Target::Bay(bay)) = self.site.target(name) else {
+            return Err("there is no such bay any more".to_owned());
+        };
+        let same_boot = kept.boot == self.identity.boot;
+        let again = self.now.mono.plus_ms(kept.length_s.saturating_mul(1_000));
+        let until = if same_boot { kept.until } else { again };
+        self.bays.change(bay, |state| {
+            state.quarantine = Some(until);
+            state.strikes = kept.strikes;
+        });
+        self.arm(until, Timer::Quarantine(bay));
+        Ok(())
+    }
+
+    fn restore_unit(&mut self, name: &str, kept: &KeptUnit) -> Result<(), String> {
+        let unit = self.site.units.iter().position(|unit| unit.id == name);
+        let unit = UnitIx(unit.ok_or("there is no such unit any more")? as u32);
+        if self.units[unit.at()].baselined {
+            return Ok(());
+        }
+        let bays: Vec<BayIx> = self.site.units[unit.at()].bays.iter().flatten().copied().collect();
+        if kept.wiring != self.wiring(unit) || kept.states.len() != bays.len() {
+            return Err("its bays are wired otherwise now".to_owned());
+        }
+        for (bay, letter) in bays.into_iter().zip(kept.states.bytes()) {
+            self.recorded[bay.at()] = match letter {
+                b'f' => Sensed::Free,
+                b'o' => Sensed::Occupied,
+                _ => Sensed::Unknown,
+            };
+        }
+        self.units[unit.at()].baselined = true;
+        Ok(())
+    }
+}
+
+fn json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("plain structs of strings and numbers always serialise")
+}
+
+fn parse<T: serde::de::DeserializeOwned>(value: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(value).map_err(|error| error.to_string())
+}

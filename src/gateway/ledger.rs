@@ -1,0 +1,308 @@
+//! What the gateway believes about bays that nobody can see: counted, not sensed.
+//!
+//! While all units of a garage answer, its ledger follows the sensors. When one goes silent, the
+//! ledger goes on from the last sensed occupancy with the door's loops (or, without loops, with
+//! the leases it gave), and says how much room is left in the silent zones. So a dead controller
+//! of 630 bays does not read as full, and no driver is sent to a bay nobody knows anything about:
+//! the promise is then a zone or a garage, never a bay.
+
+use super::bays::Bays;
+use crate::record::Tally;
+use crate::site::{BayIx, GarageIx, Scope, Site, ZoneIx};
+
+/// Cars that a door can pass between two readings; more is a counter that was reset or written.
+/// At one car in two seconds a lane, 200 cars are minutes without a reading.
+const STEP_MAX: u32 = 200;
+
+/// A garage's books.
+#[derive(Clone, Debug, Default)]
+struct GarageBook {
+    /// Bays occupied when all could last be seen; `None` until then.
+    base: Option<i64>,
+    /// By the loops, since `base`.
+    net_in: i64,
+    counted: bool,
+    last: Option<(u32, u32)>,
+    silent: u32,
+    /// Believed free in silent zones.
+    room: i64,
+    /// Open leases that name the garage only.
+    promised: i64,
+}
+
+/// A zone's books.
+#[derive(Clone, Debug, Default)]
+struct ZoneBook {
+    silent: bool,
+    /// As last seen.
+    before: Tally,
+    /// Leases given since it went silent, where no loop counts.
+    taken: i64,
+    room: i64,
+    /// Open leases that name the zone only.
+    promised: i64,
+}
+
+/// Cars through a door since the last reading.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Passed {
+    Cars {
+        cars_in: u32,
+        cars_out: u32,
+    },
+    /// First reading, or a jump no traffic explains.
+    Rebased {
+        reset: bool,
+    },
+}
+
+/// The books of all garages.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    garages: Vec<GarageBook>,
+    zones: Vec<ZoneBook>,
+}
+
+impl Ledger {
+    /// Nothing known yet; every zone counts as silent until its unit answers.
+    pub fn new(site: &Site) -> Ledger {
+        let mut garages = vec![GarageBook::default(); site.garages.len()];
+        for (book, garage) in garages.iter_mut().zip(&site.garages) {
+            book.counted = garage.door_counter.is_some();
+            book.silent = garage.zones.len() as u32;
+        }
+        let zones = vec![ZoneBook { silent: true, ..ZoneBook::default() }; site.zones.len()];
+        Ledger { garages, zones }
+    }
+
+    /// Occupancy an earlier run kept.
+    pub fn restore(&mut self, garage: GarageIx, occupied: i64) {
+        self.garages[garage.at()].base.get_or_insert(occupied);
+    }
+
+    /// The occupancy to keep: sensed plus counted.
+    pub fn occupied(&self, garage: GarageIx) -> Option<i64> {
+        let book = &self.garages[garage.at()];
+        book.base.map(|base| base + book.net_in)
+    }
+
+    /// Whether the garage has loops at its door.
+    pub fn counted(&self, garage: GarageIx) -> bool {
+        self.garages[garage.at()].counted
+    }
+
+    /// Takes the door's counters; 32 bits, wrapping.
+    pub fn count(&mut self, garage: GarageIx, cars_in: u32, cars_out: u32) -> Passed {
+        let book = &mut self.garages[garage.at()];
+        let Some((last_in, last_out)) = book.last.replace((cars_in, cars_out)) else {
+            return Passed::Rebased { reset: false };
+        };
+        let (cars_in, cars_out) = (cars_in.wrapping_sub(last_in), cars_out.wrapping_sub(last_out));
+        if cars_in > STEP_MAX || cars_out > STEP_MAX {
+            return Passed::Rebased { reset: true };
+        }
+        book.net_in += i64::from(cars_in) - i64::from(cars_out);
+        Passed::Cars { cars_in, cars_out }
+    }
+
+    /// A zone's unit went silent; `before` is what was last seen there.
+    pub fn lose(&mut self, site: &Site, zone: ZoneIx, before: Tally) {
+        let book = &mut self.zones[zone.at()];
+        if !std::mem::replace(&mut book.silent, true) {
+            book.before = before;
+            book.taken = 0;
+            self.garages[site.zones[zone.at()].garage.at()].silent += 1;
+        }
+    }
+
+    /// A zone's unit answers again.
+    pub fn find(&mut self, site: &Site, zone: ZoneIx) {
+        if std::mem::replace(&mut self.zones[zone.at()].silent, false) {
+            self.garages[site.zones[zone.at()].garage.at()].silent -= 1;
+        }
+    }
+
+    /// A lease that names only this place was opened (+1) or ended (-1).
+    pub fn promise(&mut self, garage: GarageIx, zone: Option<ZoneIx>, step: i64) {
+        match zone {
+            Some(zone) => self.zones[zone.at()].promised += step,
+            None => self.garages[garage.at()].promised += step,
+        }
+    }
+
+    /// A car is believed to stand in a silent zone; where loops count, they know already.
+    pub fn take(&mut self, zone: ZoneIx) {
+        self.zones[zone.at()].taken += 1;
+    }
+
+    /// Works out the room in a garage's silent zones from what is sensed now.
+    pub fn refresh(&mut self, site: &Site, bays: &Bays, garage: GarageIx) {
+        let zones = site.garages[garage.at()].zones.clone().map(ZoneIx);
+        let live = bays.garage(garage);
+        let book = &mut self.garages[garage.at()];
+        if book.silent == 0 {
+            book.base = Some(i64::from(live.occupied));
+            book.net_in = 0;
+            book.room = 0;
+            return;
+        }
+        let silent: Vec<(ZoneIx, i64)> = zones
+            .filter(|zone| self.zones[zone.at()].silent)
+            .map(|zone| (zone, i64::from(bays.tally(Scope::Zone(zone), None).unknown)))
+            .collect();
+        let unseen: i64 = silent.iter().map(|(_, unknown)| unknown).sum();
+        book.room = match book.base {
+            None => 0,
+            Some(base) if book.counted => {
+                let inside = (base + book.net_in - i64::from(live.occupied)).clamp(0, unseen);
+                // Bays there that are still promised to drivers under way.
+                let pledged = silent.iter().map(|(zone, _)| leased(site, bays, *zone)).sum::<i64>();
+                (unseen - inside - pledged).max(0)
+            }
+            Some(_) => {
+                let books = silent.iter().map(|(zone, _)| &self.zones[zone.at()]);
+                let free: i64 = books.map(|zone| i64::from(zone.before.free) - zone.taken).sum();
+                free.clamp(0, unseen)
+            }
+        };
+        // Shared out as the zones' free bays were when last seen, or by size where none were seen.
+        let room = book.room;
+        let seen = |zone: ZoneIx, zones: &[ZoneBook]| i64::from(zones[zone.at()].before.free);
+        let any: i64 = silent.iter().map(|(zone, _)| seen(*zone, &self.zones)).sum();
+        let total = if any > 0 { any } else { unseen };
+        for (zone, unknown) in silent {
+            let share = if any > 0 { seen(zone, &self.zones) } else { unknown };
+            let share = (room * share).checked_div(total).unwrap_or(0);
+            self.zones[zone.at()].room = share.min(unknown);
+        }
+    }
+
+    /// Whether any zone of the garage cannot be seen.
+    pub fn any_silent(&self, garage: GarageIx) -> bool {
+        self.garages[garage.at()].silent > 0
+    }
+
+    /// Whether a zone cannot be seen.
+    pub fn silent(&self, zone: ZoneIx) -> bool {
+        self.zones[zone.at()].silent
+    }
+
+    /// Free bays believed in, in what cannot be seen of a garage, less what is promised there.
+    pub fn room(&self, site: &Site, garage: GarageIx) -> u32 {
+        let book = &self.garages[garage.at()];
+        let zones = site.garages[garage.at()].zones.clone();
+        let promised: i64 = zones.map(|zone| self.zones[zone as usize].promised).sum();
+        u32::try_from(book.room - promised - book.promised).unwrap_or(0)
+    }
+
+    /// Open leases that name a place without a bay, in a part of the site.
+    pub fn promised(&self, site: &Site, scope: Scope) -> u32 {
+        let zones = match scope {
+            Scope::Garage(garage) => site.garages[garage.at()].zones.clone(),
+            Scope::Level(level) => site.levels[level.at()].zones.clone(),
+            Scope::Zone(zone) => zone.0..zone.0 + 1,
+        };
+        let zones: i64 = zones.map(|zone| self.zones[zone as usize].promised).sum();
+        let garage = match scope {
+            Scope::Garage(garage) => self.garages[garage.at()].promised,
+            Scope::Level(_) | Scope::Zone(_) => 0,
+        };
+        u32::try_from(zones + garage).unwrap_or(0)
+    }
+
+    /// Whether a silent zone of `bays` bays should have one of its `compatible` ones free.
+    pub fn zone_room(&self, zone: ZoneIx, compatible: u32, bays: u32) -> bool {
+        let book = &self.zones[zone.at()];
+        book.room * i64::from(compatible) / i64::from(bays.max(1)) > book.promised
+    }
+}
+
+fn leased(site: &Site, bays: &Bays, zone: ZoneIx) -> i64 {
+    let all = site.zones[zone.at()].bays.clone().map(BayIx);
+    all.filter(|bay| bays.get(*bay).lease.is_some()).count() as i64
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::gateway::testing;
+    use crate::record::Sensed;
+
+    const G: GarageIx = GarageIx(0);
+
+    #[test]
+    fn loops_carry_a_silent_garage_on() {
+        let (site, mut bays, mut ledger) = seen(10);
+        ledger.count(G, 100, 50);
+        lose_all(&site, &mut bays, &mut ledger);
+        let free = ledger.room(&site, G);
+        assert_eq!(free, site.garages[0].bays.len() as u32 - 10);
+        assert_eq!(ledger.count(G, 105, 51), Passed::Cars { cars_in: 5, cars_out: 1 });
+        ledger.refresh(&site, &bays, G);
+        assert_eq!(ledger.room(&site, G), free - 4);
+    }
+
+    #[test]
+    fn a_written_counter_moves_nothing_and_a_wrap_is_no_jump() {
+        let (site, mut bays, mut ledger) = seen(10);
+        ledger.count(G, u32::MAX - 1, 50);
+        lose_all(&site, &mut bays, &mut ledger);
+        let free = ledger.room(&site, G);
+        assert_eq!(ledger.count(G, 1, 50), Passed::Cars { cars_in: 3, cars_out: 0 });
+        assert_eq!(ledger.count(G, 90_000, 0), Passed::Rebased { reset: true });
+        ledger.refresh(&site, &bays, G);
+        assert_eq!(ledger.room(&site, G), free - 3);
+    }
+
+    #[test]
+    fn a_garage_never_seen_promises_nothing() {
+        let site = Arc::new(testing::site());
+        let bays = Bays::new(site.clone());
+        let mut ledger = Ledger::new(&site);
+        ledger.refresh(&site, &bays, G);
+        assert_eq!(ledger.room(&site, G), 0);
+        assert!(!ledger.zone_room(ZoneIx(0), 10, 10));
+    }
+
+    #[test]
+    fn promises_use_the_room_up() {
+        let (site, mut bays, mut ledger) = seen(site_bays() - 2);
+        lose_all(&site, &mut bays, &mut ledger);
+        assert_eq!(ledger.room(&site, G), 2);
+        ledger.promise(G, None, 1);
+        ledger.promise(G, Some(ZoneIx(0)), 1);
+        assert_eq!(ledger.room(&site, G), 0);
+    }
+
+    fn site_bays() -> u32 {
+        testing::site().garages[0].bays.len() as u32
+    }
+
+    /// A garage all of whose bays were seen, `occupied` of them taken.
+    fn seen(occupied: u32) -> (Arc<Site>, Bays, Ledger) {
+        let site = Arc::new(testing::site());
+        let mut bays = Bays::new(site.clone());
+        let mut ledger = Ledger::new(&site);
+        for bay in site.garages[0].bays.clone() {
+            let sensed = if bay < occupied { Sensed::Occupied } else { Sensed::Free };
+            bays.change(BayIx(bay), |bay| bay.sensed = sensed);
+        }
+        for zone in site.garages[0].zones.clone().map(ZoneIx) {
+            ledger.find(&site, zone);
+        }
+        ledger.refresh(&site, &bays, G);
+        (site, bays, ledger)
+    }
+
+    fn lose_all(site: &Site, bays: &mut Bays, ledger: &mut Ledger) {
+        for zone in site.garages[0].zones.clone().map(ZoneIx) {
+            ledger.lose(site, zone, bays.tally(Scope::Zone(zone), None));
+        }
+        for bay in site.garages[0].bays.clone() {
+            bays.change(BayIx(bay), |bay| bay.sensed = Sensed::Unknown);
+        }
+        ledger.refresh(site, bays, G);
+    }
+}

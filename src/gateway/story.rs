@@ -1,0 +1,607 @@
+//! Scenarios at the gateway's door: seconds and inputs in, effects out.
+//!
+//! [`Story`] is the one helper that knows the API; each test reads as what happens in a garage.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::testing;
+use super::{
+    Allocation, Answer, Ask, Effect, Gateway, Identity, Input, Kept, LeaseId, Reading, Refusal,
+    ReplyId, Report, Request, SignMode,
+};
+use crate::config::GuidanceTable;
+use crate::record::{Body, End, Lane, Promise, Sensed};
+use crate::site::{BayIx, Face, GarageIx, SignIx, Site, Target, UnitIx};
+use crate::time::{Mono, Now, Wall};
+
+#[test]
+fn an_unknown_bay_is_never_offered() {
+    let mut story = Story::new();
+    let answer = story.arrive("r1", "p1", "car");
+    assert_eq!((answer.promise, answer.lease), (Promise::Signs, None));
+    assert!(answer.reason.contains("sensors do not answer"), "{}", answer.reason);
+}
+
+#[test]
+fn the_cheapest_bay_of_the_class_is_given_once() {
+    let mut story = Story::seen();
+    let first = story.arrive("r1", "p1", "car");
+    assert_eq!(story.bay(&first), "g1/B1/A/004", "001 to 003 are for electric cars");
+    assert_eq!(story.again("r1", "p1", "car").bay, first.bay);
+    let second = story.arrive("r2", "p1", "car");
+    assert_eq!(story.bay(&second), "g1/B1/A/005");
+    let electric = story.arrive("r3", "p1", "ev");
+    assert_eq!(story.bay(&electric), "g1/B1/A/001");
+    assert_eq!(first.portal, story.site.node("p1"));
+    assert!(first.directions.iter().any(|line| line == "Take bay 004."), "{:?}", first.directions);
+}
+
+#[test]
+fn a_tall_van_goes_where_the_door_is_high_enough() {
+    let mut story = Story::seen();
+    let van = story.arrive("r1", "p1", "van");
+    assert_eq!(story.bay(&van), "g2/B1/A/001");
+}
+
+#[test]
+fn what_cannot_be_served_is_refused_with_the_reason() {
+    let mut story = Story::seen();
+    let truck = story.site.class("truck").unwrap();
+    assert_eq!(story.refused("r1", "p1", "truck"), Refusal::ClassNotServed(truck));
+    let door = story.site.node("g1-door").unwrap();
+    let near = story.arrive("r2", "g1-door", "car");
+    assert_eq!(near.way, [door]);
+    story.close("node:p1", None);
+    let approach = story.site.node("a1").unwrap();
+    assert_eq!(story.refused("r3", "a1", "car"), Refusal::NoWay(approach));
+}
+
+#[test]
+fn open_leases_are_capped_by_place() {
+    let mut story =
+        Story::tuned(GuidanceTable { leases_max: 2, debounce_ms: 0, ..GuidanceTable::default() });
+    story.read_all(|_| Sensed::Free);
+    story.arrive("r1", "p1", "car");
+    story.arrive("r2", "p1", "car");
+    let at = story.site.node("p1").unwrap();
+    assert_eq!(story.refused("r3", "p1", "car"), Refusal::TooMany { at, open: 2 });
+    assert_eq!(story.arrive("r4", "f1", "car").promise, Promise::Bay);
+}
+
+#[test]
+fn a_lease_lapses_exactly_at_its_deadline() {
+    let mut story = Story::seen();
+    let given = story.arrive("r1", "p1", "car");
+    assert_eq!(given.expires_in_s, given.travel_s + 120);
+    story.keep_alive(given.deadline.ms_since(story.now.mono) - 1);
+    assert_eq!(story.ends(), []);
+    story.tick(1);
+    assert_eq!(story.ends(), [(given.lease.unwrap(), End::Expired, false)]);
+    let next = story.arrive("r2", "p1", "car");
+    assert_eq!(next.bay, given.bay, "the bay is given again");
+}
+
+#[test]
+fn the_promised_bay_filling_in_time_is_fulfilment_and_too_early_is_theft() {
+    let mut story = Story::seen();
+    let given = story.arrive("r1", "a1", "car");
+    story.keep_alive(10_000);
+    story.fill(given.bay.unwrap());
+    assert_eq!(story.ends(), [], "nobody drives 1.1 km in 10 s");
+    let moved = story.find(given.lease.unwrap());
+    assert_eq!(story.bay(&moved), "g1/B1/A/005");
+    story.keep_alive(given.travel_s * 1_000);
+    story.fill(moved.bay.unwrap());
+    assert_eq!(story.ends(), [(given.lease.unwrap(), End::Fulfilled, true)]);
+}
+
+#[test]
+fn another_bay_of_the_zone_is_credited_to_the_lease_nearest_its_time() {
+    let mut story = Story::seen();
+    let early = story.arrive("r1", "p1", "car");
+    story.tick(4_000);
+    let late = story.arrive("r2", "a1", "car");
+    story.keep_alive(early.travel_s * 1_000 - 4_000);
+    story.fill(BayIx(15));
+    assert_eq!(story.ends(), [(early.lease.unwrap(), End::TookOther, true)]);
+    assert_eq!(story.find(late.lease.unwrap()).end, None);
+    assert_eq!(story.arrive("r3", "p1", "car").bay, early.bay, "its bay is free again");
+}
+
+#[test]
+fn an_identified_driver_ends_the_lease_and_holds_the_bay_before_its_sensor() {
+    let mut story = Story::seen();
+    let given = story.arrive("r1", "p1", "car");
+    story.report(given.lease.unwrap(), Report::Parked(None));
+    assert_eq!(story.ends(), [(given.lease.unwrap(), End::Fulfilled, false)]);
+    assert_ne!(story.arrive("r2", "p1", "car").bay, given.bay);
+    let answer = story.ask(Ask::Report { lease: given.lease.unwrap(), report: Report::Cancelled });
+    let refused = Refusal::LeaseEnded { lease: given.lease.unwrap(), end: End::Fulfilled };
+    assert_eq!(answer, Answer::Refused(refused));
+}
+
+#[test]
+fn parking_identified_in_anothers_bay_moves_that_other() {
+    let mut story = Story::seen();
+    let first = story.arrive("r1", "p1", "car");
+    let second = story.arrive("r2", "p1", "car");
+    story.report(first.lease.unwrap(), Report::Parked(second.bay));
+    assert_eq!(story.ends(), [(first.lease.unwrap(), End::TookOther, false)]);
+    let moved = story.find(second.lease.unwrap());
+    assert_eq!(moved.end, None);
+    assert_eq!(moved.bay, first.bay, "the bay that the first left is the nearest");
+}
+
+#[test]
+fn a_bay_reported_taken_goes_into_quarantine_and_longer_each_time() {
+    let mut story = Story::seen();
+    let given = story.arrive("r1", "p1", "car");
+    story.report(given.lease.unwrap(), Report::BayTaken);
+    let moved = story.find(given.lease.unwrap());
+    assert_ne!(moved.bay, given.bay);
+    story.report(given.lease.unwrap(), Report::Cancelled);
+    assert_ne!(story.arrive("r2", "p1", "car").bay, given.bay);
+    story.keep_alive(600_000);
+    let again = story.arrive("r3", "p1", "car");
+    assert_eq!(again.bay, given.bay, "600 s are over");
+    story.report(again.lease.unwrap(), Report::BayTaken);
+    let lengths: Vec<u64> = story
+        .bodies(Lane::Events)
+        .filter_map(|body| match body {
+            Body::Quarantined { for_s, .. } => Some(*for_s),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(lengths, [600, 1_200]);
+}
+
+#[test]
+fn a_closure_moves_who_is_on_the_way_and_ends_by_itself() {
+    let mut story = Story::seen();
+    let given = story.arrive("r1", "p1", "car");
+    story.close("g1", Some(300));
+    assert_eq!(story.find(given.lease.unwrap()).garage, Some(GarageIx(1)));
+    assert_eq!(story.face("s1"), Face::Closed);
+    assert_eq!(story.arrive("r2", "p1", "car").garage, Some(GarageIx(1)));
+    assert_eq!(story.arrive("r3", "p1", "ev").garage, Some(GarageIx(1)), "a plain bay will do");
+    story.keep_alive(300_000);
+    assert_eq!(story.arrive("r4", "p1", "car").garage, Some(GarageIx(0)));
+    let answer = story.ask(Ask::Open { target: story.target("g1"), by: "me".to_owned() });
+    assert_eq!(answer, Answer::Refused(Refusal::NotClosed(story.target("g1"))));
+}
+
+#[test]
+fn overlapping_closures_open_only_together() {
+    let mut story = Story::seen();
+    story.close("g1/B1/A", None);
+    story.close("g1/B1/A/004", None);
+    story.open("g1/B1/A");
+    let given = story.arrive("r1", "p1", "car");
+    assert_eq!(story.bay(&given), "g1/B1/A/005");
+}
+
+#[test]
+fn a_full_site_says_so_and_what_to_do() {
+    let mut story = Story::new();
+    story.read_all(|_| Sensed::Occupied);
+    let answer = story.arrive("r1", "p1", "car");
+    assert_eq!((answer.promise, answer.lease), (Promise::Signs, None));
+    assert!(answer.reason.contains("taken or promised"), "{}", answer.reason);
+    assert!(answer.reason.contains("ask again"), "{}", answer.reason);
+    assert_eq!(story.face("s1"), Face::Full);
+}
+
+#[test]
+fn a_count_sign_keeps_back_and_follows_promises() {
+    let mut story = Story::seen();
+    assert_eq!(story.face("s1"), Face::Number(48), "50 bays less 2 kept back");
+    story.arrive("r1", "p1", "car");
+    assert_eq!(story.face("s1"), Face::Number(47));
+}
+
+#[test]
+fn a_dead_controller_is_one_record_and_neither_full_nor_zero() {
+    let mut story = Story::seen();
+    story.go_silent(UnitIx(0), 6_000);
+    let lost: Vec<_> = story.bodies(Lane::Alarms).collect();
+    assert_eq!(lost.len(), 1, "{lost:?}");
+    assert!(matches!(lost[0], Body::UnitLost { bays: 50, .. }), "{lost:?}");
+    assert_eq!(story.face("s1"), Face::Number(48), "held");
+    let given = story.arrive("r1", "g1-door", "car");
+    assert_eq!((given.promise, given.garage), (Promise::Zone, Some(GarageIx(0))));
+    assert_eq!(given.bay, None);
+    story.go_silent(UnitIx(0), 120_000);
+    assert_eq!(story.face("s1"), Face::Blank, "its fallback");
+    story.read(UnitIx(0), |_| Sensed::Free);
+    assert_eq!(story.face("s1"), Face::Number(47), "less the zone still promised");
+    assert_eq!(story.arrive("r2", "g1-door", "car").promise, Promise::Bay);
+}
+
+#[test]
+fn a_silent_garage_takes_no_more_than_its_ledger_believes() {
+    let mut story = Story::new();
+    story.read(UnitIx(0), |bay| if bay < 48 { Sensed::Occupied } else { Sensed::Free });
+    story.read(UnitIx(1), |_| Sensed::Occupied);
+    story.go_silent(UnitIx(0), 6_000);
+    let promises: Vec<Promise> =
+        (0..4).map(|n| story.arrive(&format!("r{n}"), "p1", "car").promise).collect();
+    assert_eq!(promises, [Promise::Zone, Promise::Zone, Promise::Signs, Promise::Signs]);
+}
+
+#[test]
+fn a_call_out_shows_each_tail_in_turn_and_then_its_fallback() {
+    let mut story = Story::seen();
+    story.arrive_with_tail("r1", "A12");
+    assert_eq!(story.face("c1"), Face::Text("A12 G1/B1/A/004".to_owned()));
+    story.arrive_with_tail("r2", "B34");
+    story.tick(4_999);
+    assert_eq!(story.face("c1"), Face::Text("A12 G1/B1/A/004".to_owned()));
+    story.tick(1);
+    assert_eq!(story.face("c1"), Face::Text("B34 G1/B1/A/005".to_owned()));
+    story.tick(5_000);
+    assert_eq!(story.face("c1"), Face::Text("FOLLOW SIGNS".to_owned()));
+}
+
+#[test]
+fn an_operators_mode_outranks_the_count_until_set_back() {
+    let mut story = Story::seen();
+    let sign = story.site.sign("s1").unwrap();
+    story.ask(Ask::SetMode { sign, mode: SignMode::Full, by: "me".to_owned() });
+    story.arrive("r1", "p1", "car");
+    assert_eq!(story.face("s1"), Face::Full);
+    story.restart("b1");
+    story.read_all(|_| Sensed::Free);
+    assert_eq!(story.face("s1"), Face::Full, "over a restart too");
+    story.ask(Ask::SetMode { sign, mode: SignMode::Auto, by: "me".to_owned() });
+    assert_eq!(story.face("s1"), Face::Number(47));
+}
+
+#[test]
+fn stopping_leaves_every_sign_at_its_fallback() {
+    let mut story = Story::seen();
+    story.step(Input::Stopping);
+    story.read(UnitIx(0), |_| Sensed::Occupied);
+    let faces = ["s1", "s2", "c1"].map(|sign| story.face(sign));
+    assert_eq!(faces, [Face::Blank, Face::Blank, Face::Text("FOLLOW SIGNS".to_owned())]);
+    assert_eq!(story.refused("r1", "p1", "car"), Refusal::Stopping);
+}
+
+#[test]
+fn a_restart_forgets_no_lease_and_no_closure() {
+    let mut story = Story::seen();
+    let given = story.arrive("r1", "p1", "car");
+    story.close("g2", None);
+    story.tick(7_000);
+    story.restart("b1");
+    let found = story.find(given.lease.unwrap());
+    assert_eq!((found.bay, found.deadline), (given.bay, given.deadline));
+    assert_eq!(story.again("r1", "p1", "car").lease, given.lease);
+    story.read_all(|_| Sensed::Free);
+    let next = story.arrive("r2", "p1", "car");
+    assert_ne!(next.bay, given.bay);
+    assert_ne!(next.lease, given.lease, "lease ids of two starts never meet");
+    let closures = story.ask(Ask::Closures);
+    assert!(matches!(closures, Answer::Closures(all) if all.len() == 1));
+}
+
+#[test]
+fn under_another_boot_the_full_length_runs_again() {
+    let mut story = Story::seen();
+    let given = story.arrive("r1", "p1", "car");
+    let length_s = given.expires_in_s;
+    story.tick(10_000);
+    story.restart("b2");
+    assert_eq!(story.find(given.lease.unwrap()).expires_in_s, length_s);
+}
+
+#[test]
+fn a_restart_tells_differences_and_not_every_bay() {
+    let mut story = Story::seen();
+    let baselines = |story: &Story| {
+        let all = story.bodies(Lane::Events);
+        all.filter(|body| matches!(body, Body::UnitBaseline { .. })).count()
+    };
+    assert_eq!(baselines(&story), 2);
+    assert_eq!(story.bay_events(), 0);
+    story.restart("b1");
+    story.read_all(|bay| if bay == 4 { Sensed::Occupied } else { Sensed::Free });
+    assert_eq!((baselines(&story), story.bay_events()), (2, 1));
+}
+
+#[test]
+fn a_kept_value_that_no_longer_fits_is_told_and_dropped() {
+    let mut story = Story::seen();
+    story.kept.insert("closure/g9".to_owned(), b"{}".to_vec());
+    story.kept.insert("lease/nonsense".to_owned(), b"\xff".to_vec());
+    story.restart("b1");
+    let told: Vec<String> = story
+        .bodies(Lane::Alarms)
+        .filter_map(|body| match body {
+            Body::KeptDropped { key, .. } => Some(key.clone()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told, ["closure/g9", "lease/nonsense"]);
+    assert!(!story.kept.contains_key("closure/g9"));
+}
+
+#[test]
+fn every_minute_each_garage_adds_up() {
+    let mut story = Story::seen();
+    story.arrive("r1", "p1", "car");
+    story.fill(BayIx(30));
+    story.close("g1/B1/A/009", None);
+    story.counters = [7, 3];
+    story.read(UnitIx(0), |bay| if bay == 30 { Sensed::Occupied } else { Sensed::Free });
+    story.keep_alive(60_000);
+    let windows: Vec<_> = story
+        .bodies(Lane::Aggregates)
+        .filter_map(|body| match body {
+            Body::GarageWindow(window) => Some(window.clone()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(windows.len(), 2);
+    let first = &windows[0];
+    assert_eq!((first.cars_in, first.cars_out, first.granted), (7, 3, 1));
+    for window in &windows {
+        assert_eq!(window.now.total(), window.bays);
+        let classes: u32 = window.by_class.values().map(|tally| tally.total()).sum();
+        assert_eq!(classes, window.bays);
+    }
+}
+
+/// A gateway, what it ordered, and what a store would have kept.
+pub struct Story {
+    pub site: Arc<Site>,
+    pub gateway: Gateway,
+    pub now: Now,
+    pub effects: Vec<Effect>,
+    pub kept: BTreeMap<String, Vec<u8>>,
+    pub counters: [u32; 2],
+    tuning: GuidanceTable,
+    runs: u32,
+    replies: u64,
+    last: BTreeMap<UnitIx, Reading>,
+}
+
+impl Story {
+    pub fn new() -> Story {
+        Story::tuned(GuidanceTable { debounce_ms: 0, ..GuidanceTable::default() })
+    }
+
+    /// All bays seen free.
+    pub fn seen() -> Story {
+        let mut story = Story::new();
+        story.read_all(|_| Sensed::Free);
+        story
+    }
+
+    pub fn tuned(tuning: GuidanceTable) -> Story {
+        let site = Arc::new(testing::site());
+        let identity = Identity { run: 1, boot: "b1".to_owned(), version: "0".to_owned() };
+        Story {
+            gateway: Gateway::new(site.clone(), tuning.clone(), identity),
+            site,
+            now: Now { mono: Mono(1_000_000_000), wall: Wall(0) },
+            effects: Vec::new(),
+            kept: BTreeMap::new(),
+            counters: [0, 0],
+            tuning,
+            runs: 1,
+            replies: 0,
+            last: BTreeMap::new(),
+        }
+    }
+
+    /// Killed and started again, with what was kept.
+    pub fn restart(&mut self, boot: &str) {
+        self.runs += 1;
+        let identity = Identity { run: self.runs, boot: boot.to_owned(), version: "0".to_owned() };
+        self.gateway = Gateway::new(self.site.clone(), self.tuning.clone(), identity);
+        self.last.clear();
+        let entries = self.kept.clone().into_iter().collect();
+        self.step(Input::Restore(Kept { entries }));
+    }
+
+    pub fn step(&mut self, input: Input) -> Option<Answer> {
+        let from = self.effects.len();
+        self.gateway.step(self.now, input, &mut self.effects);
+        let mut answer = None;
+        for effect in &self.effects[from..] {
+            match effect {
+                Effect::Keep { key, value: Some(value) } => {
+                    self.kept.insert(key.clone(), value.clone());
+                }
+                Effect::Keep { key, value: None } => {
+                    self.kept.remove(key);
+                }
+                Effect::Answer { answer: given, .. } => answer = Some(given.clone()),
+                Effect::Record(_) | Effect::Write { .. } => (),
+            }
+        }
+        answer
+    }
+
+    pub fn ask(&mut self, ask: Ask) -> Answer {
+        self.replies += 1;
+        let reply = ReplyId(self.replies);
+        self.step(Input::Asked { ask, reply }).expect("every question is answered in its step")
+    }
+
+    pub fn request(&self, request_id: &str, at: &str, class: &str) -> Request {
+        Request {
+            request_id: request_id.to_owned(),
+            at: self.site.node(at).unwrap(),
+            destination: None,
+            class: self.site.class(class).unwrap(),
+            eta_s: 0,
+            tail: None,
+        }
+    }
+
+    pub fn arrive(&mut self, request_id: &str, at: &str, class: &str) -> Allocation {
+        let request = self.request(request_id, at, class);
+        match self.ask(Ask::Arrive(request)) {
+            Answer::Allocation(allocation) => *allocation,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn again(&mut self, request_id: &str, at: &str, class: &str) -> Allocation {
+        let before = self.gateway.leases.len();
+        let answer = self.arrive(request_id, at, class);
+        assert_eq!(self.gateway.leases.len(), before, "asking again made a lease");
+        answer
+    }
+
+    fn arrive_with_tail(&mut self, request_id: &str, tail: &str) {
+        let mut request = self.request(request_id, "p1", "car");
+        request.tail = Some(tail.to_owned());
+        self.ask(Ask::Arrive(request));
+    }
+
+    fn refused(&mut self, request_id: &str, at: &str, class: &str) -> Refusal {
+        let request = self.request(request_id, at, class);
+        match self.ask(Ask::Arrive(request)) {
+            Answer::Refused(refusal) => refusal,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn find(&mut self, lease: LeaseId) -> Allocation {
+        match self.ask(Ask::Find(lease)) {
+            Answer::Allocation(allocation) => *allocation,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn report(&mut self, lease: LeaseId, report: Report) {
+        self.ask(Ask::Report { lease, report });
+    }
+
+    fn target(&self, text: &str) -> Target {
+        self.site.target(text).unwrap()
+    }
+
+    fn close(&mut self, target: &str, expires_s: Option<u64>) {
+        let (reason, by) = ("works".to_owned(), "me".to_owned());
+        let target = self.target(target);
+        assert_eq!(self.ask(Ask::Close { target, reason, by, expires_s }), Answer::Done);
+    }
+
+    fn open(&mut self, target: &str) {
+        let target = self.target(target);
+        assert_eq!(self.ask(Ask::Open { target, by: "me".to_owned() }), Answer::Done);
+    }
+
+    fn bay(&self, allocation: &Allocation) -> String {
+        self.site.bay_id(allocation.bay.expect("a bay was promised"))
+    }
+
+    /// Time passes, nothing is read.
+    pub fn tick(&mut self, ms: u64) {
+        self.pass(ms);
+        self.step(Input::Tick);
+    }
+
+    pub fn pass(&mut self, ms: u64) {
+        self.now.mono = self.now.mono.plus_ms(ms);
+        self.now.wall.0 += ms as i64;
+    }
+
+    /// Time passes while every unit heard so far goes on reading the same.
+    fn keep_alive(&mut self, ms: u64) {
+        let mut left = ms;
+        while left > 0 {
+            let part = left.min(4_000);
+            self.pass(part);
+            left -= part;
+            let readings: Vec<Reading> = self.last.values().cloned().collect();
+            for mut reading in readings {
+                reading.at = self.now.mono;
+                self.step(Input::Reading(reading));
+            }
+        }
+    }
+
+    /// One unit says nothing, the others go on.
+    fn go_silent(&mut self, unit: UnitIx, ms: u64) {
+        let silent = self.last.remove(&unit);
+        self.keep_alive(ms);
+        if let Some(silent) = silent {
+            self.last.insert(unit, silent);
+        }
+        if self.last.len() == 1 {
+            self.tick(0);
+        }
+        self.last.remove(&unit);
+    }
+
+    fn read_all(&mut self, state: impl Fn(u32) -> Sensed + Copy) {
+        self.read(UnitIx(0), state);
+        self.read(UnitIx(1), state);
+    }
+
+    /// A unit reads its bays as told, by bay index.
+    pub fn read(&mut self, unit: UnitIx, state: impl Fn(u32) -> Sensed) {
+        let (mut occupied, mut known) = (vec![0], vec![0]);
+        for (point, bay) in self.site.units[unit.at()].bays.iter().enumerate() {
+            let Some(bay) = bay else { continue };
+            let state = state(bay.0);
+            known[0] |= u64::from(state != Sensed::Unknown) << point;
+            occupied[0] |= u64::from(state == Sensed::Occupied) << point;
+        }
+        let counters = if unit == UnitIx(0) { self.counters.to_vec() } else { Vec::new() };
+        let reading = Reading { unit, at: self.now.mono, occupied, known, counters };
+        self.last.insert(unit, reading.clone());
+        self.step(Input::Reading(reading));
+    }
+
+    /// One more bay of what was last read fills.
+    fn fill(&mut self, bay: BayIx) {
+        let place = self.site.bays[bay.at()].clone();
+        let mut reading = self.last[&place.unit].clone();
+        reading.at = self.now.mono;
+        reading.occupied[0] |= 1 << place.point;
+        self.last.insert(place.unit, reading.clone());
+        self.step(Input::Reading(reading));
+    }
+
+    /// What a sign shows now.
+    pub fn face(&self, id: &str) -> Face {
+        let ix = self.site.sign(id).unwrap();
+        let writes = self.effects.iter().rev();
+        let mut faces = writes.filter_map(|effect| match effect {
+            Effect::Write { sign, face } if *sign == ix => Some(face.clone()),
+            _ => None,
+        });
+        faces.next().expect("every sign is written at start")
+    }
+
+    fn bodies(&self, lane: Lane) -> impl Iterator<Item = &Body> {
+        self.effects.iter().filter_map(move |effect| match effect {
+            Effect::Record(record) if record.lane == lane => Some(&record.body),
+            _ => None,
+        })
+    }
+
+    fn bay_events(&self) -> usize {
+        self.bodies(Lane::Events).filter(|body| matches!(body, Body::Bay { .. })).count()
+    }
+
+    fn ends(&self) -> Vec<(LeaseId, End, bool)> {
+        let ends = self.bodies(Lane::Events).filter_map(|body| match body {
+            Body::LeaseEnded { lease, end, inferred, .. } => {
+                Some((LeaseId::parse(lease).unwrap(), *end, *inferred))
+            }
+            _ => None,
+        });
+        ends.collect()
+    }
+
+    pub fn signs(&self) -> impl Iterator<Item = SignIx> + use<> {
+        (0..self.site.signs.len() as u32).map(SignIx)
+    }
+}

@@ -1,0 +1,222 @@
+//! Units: readings in, silence noticed, one record for a lost unit and not one for each bay.
+//!
+//! Freshness belongs to the unit. A unit heard from again is believed after its bays had time to
+//! settle (`debounce_ms`); until then its zones stay with the ledger. The first complete picture
+//! of a unit is one baseline record; after a restart only differences to the kept picture are told.
+
+use super::door::{Effect, Reading};
+use super::ledger::Passed;
+use super::sense::Points;
+use super::{Gateway, Timer};
+use crate::record::{Body, Lane, Sensed};
+use crate::site::{BayIx, GarageIx, Scope, Unit, UnitIx, ZoneIx};
+use crate::time::Mono;
+
+/// One unit's present.
+#[derive(Clone, Debug)]
+pub struct UnitState {
+    points: Points,
+    /// Whether it has anything to read.
+    pub polled: bool,
+    /// Last reading, or the start.
+    pub last_at: Mono,
+    /// When it began to answer; `None` while silent.
+    since: Option<Mono>,
+    /// Answers, and its bays had time to settle.
+    pub fresh: bool,
+    /// Told upstream as lost, since then.
+    lost_at: Option<Mono>,
+    /// Upstream knows its bays, by a baseline of this store's life.
+    pub baselined: bool,
+    heard: bool,
+}
+
+impl UnitState {
+    pub fn new(unit: &Unit) -> UnitState {
+        UnitState {
+            points: Points::new(&unit.bays),
+            polled: unit.bays.iter().any(Option::is_some),
+            last_at: Mono(0),
+            since: None,
+            fresh: false,
+            lost_at: None,
+            baselined: false,
+            heard: false,
+        }
+    }
+
+    /// Age of the last reading; `None` before the first.
+    pub fn age_ms(&self, now: Mono) -> Option<u64> {
+        self.heard.then(|| now.ms_since(self.last_at))
+    }
+}
+
+impl Gateway {
+    pub(super) fn reading(&mut self, reading: &Reading, effects: &mut Vec<Effect>) {
+        self.counts.readings += 1;
+        let ix = reading.unit;
+        let debounce_ms = u64::from(self.tuning.debounce_ms);
+        let unit = &mut self.units[ix.at()];
+        unit.heard = true;
+        unit.last_at = reading.at;
+        if unit.since.is_none() {
+            unit.since = Some(reading.at);
+            let stale = reading.at.plus_ms(u64::from(self.tuning.stale_ms));
+            self.arm(stale, Timer::Unit(ix));
+            self.unit_back(ix, effects);
+        }
+        let mut changes = Vec::new();
+        let unit = &mut self.units[ix.at()];
+        let (occupied, known) = (&reading.occupied, &reading.known);
+        unit.points.read(reading.at, occupied, known, debounce_ms, &mut changes);
+        let settled = unit.since.is_some_and(|since| reading.at.ms_since(since) >= debounce_ms);
+        let first = settled && !unit.fresh;
+        unit.fresh |= settled;
+        self.sensed(ix, &changes, effects);
+        self.counters(reading);
+        if first {
+            self.believe(ix, effects);
+        }
+    }
+
+    /// Bays changed by a reading: all are brought up to date before any consequence is drawn, or a
+    /// driver would be moved to a bay that the same reading shows taken.
+    fn sensed(&mut self, unit: UnitIx, changes: &[(BayIx, Sensed)], effects: &mut Vec<Effect>) {
+        let told = self.units[unit.at()].baselined;
+        let mut before = Vec::with_capacity(changes.len());
+        for (bay, to) in changes.iter().copied() {
+            before.push(self.bays.change(bay, |state| {
+                if to == Sensed::Occupied {
+                    state.presumed = None;
+                }
+                std::mem::replace(&mut state.sensed, to)
+            }));
+        }
+        self.counts.bay_changes += changes.len() as u64;
+        for ((bay, to), from) in changes.iter().copied().zip(before) {
+            let recorded = std::mem::replace(&mut self.recorded[bay.at()], to);
+            if told && recorded != to {
+                let bay = self.site.bay_id(bay);
+                self.record(Lane::Events, Body::Bay { bay, from: recorded, to }, effects);
+            }
+            self.moved(bay, from, to, effects);
+        }
+        if told && !changes.is_empty() {
+            self.keep_unit(unit, effects);
+        }
+    }
+
+    fn moved(&mut self, bay: BayIx, from: Sensed, to: Sensed, effects: &mut Vec<Effect>) {
+        let window = &mut self.windows[self.site.bays[bay.at()].garage.at()];
+        match (from, to) {
+            (Sensed::Free, Sensed::Occupied) => {
+                window.filled += 1;
+                self.filled(bay, true, effects);
+            }
+            (Sensed::Occupied, Sensed::Free) => {
+                window.emptied += 1;
+                self.release(bay, true, effects);
+            }
+            (Sensed::Unknown, Sensed::Occupied) => self.filled(bay, false, effects),
+            (Sensed::Unknown, Sensed::Free) | (_, Sensed::Unknown) => (),
+            (Sensed::Free, Sensed::Free) | (Sensed::Occupied, Sensed::Occupied) => (),
+        }
+    }
+
+    fn counters(&mut self, reading: &Reading) {
+        if reading.counters.is_empty() {
+            return;
+        }
+        for (ix, garage) in (0..).map(GarageIx).zip(&self.site.garages) {
+            let Some(door) = garage.door_counter.filter(|door| door.unit == reading.unit) else {
+                continue;
+            };
+            let counter = |at: u16| reading.counters.get(usize::from(at)).copied();
+            let (Some(cars_in), Some(cars_out)) = (counter(door.cars_in), counter(door.cars_out))
+            else {
+                continue;
+            };
+            match self.ledger.count(ix, cars_in, cars_out) {
+                Passed::Cars { cars_in: 0, cars_out: 0 } => (),
+                Passed::Cars { cars_in, cars_out } => {
+                    self.windows[ix.at()].cars_in += u64::from(cars_in);
+                    self.windows[ix.at()].cars_out += u64::from(cars_out);
+                    self.bays.touch(ix);
+                }
+                Passed::Rebased { reset } => self.counts.counter_resets += u64::from(reset),
+            }
+        }
+    }
+
+    /// The unit's bays have settled: its zones are seen again.
+    fn believe(&mut self, ix: UnitIx, effects: &mut Vec<Effect>) {
+        for zone in self.zones_of(ix) {
+            self.ledger.find(&self.site, zone);
+            self.bays.touch(self.site.zones[zone.at()].garage);
+        }
+        if std::mem::replace(&mut self.units[ix.at()].baselined, true) {
+            return;
+        }
+        let states = super::keep::states(self, ix);
+        let count = |letter: u8| states.bytes().filter(|b| *b == letter).count() as u32;
+        let body = Body::UnitBaseline {
+            unit: self.site.units[ix.at()].id.clone(),
+            bays: states.len() as u32,
+            free: count(b'f'),
+            occupied: count(b'o'),
+            unknown: count(b'u'),
+            states,
+        };
+        self.record(Lane::Events, body, effects);
+        self.keep_unit(ix, effects);
+    }
+
+    fn unit_back(&mut self, ix: UnitIx, effects: &mut Vec<Effect>) {
+        let Some(lost_at) = self.units[ix.at()].lost_at.take() else { return };
+        let unit = &self.site.units[ix.at()];
+        let body = Body::UnitBack {
+            unit: unit.id.clone(),
+            bays: unit.bays.iter().flatten().count() as u32,
+            lost_ms: self.now.mono.ms_since(lost_at),
+        };
+        self.record(Lane::Alarms, body, effects);
+    }
+
+    pub(super) fn unit_due(&mut self, ix: UnitIx, effects: &mut Vec<Effect>) {
+        let unit = &self.units[ix.at()];
+        let stale = unit.last_at.plus_ms(u64::from(self.tuning.stale_ms));
+        if stale > self.now.mono {
+            return self.arm(stale, Timer::Unit(ix));
+        }
+        if unit.lost_at.is_some() {
+            return;
+        }
+        for zone in self.zones_of(ix) {
+            let before = self.bays.tally(Scope::Zone(zone), None);
+            self.ledger.lose(&self.site, zone, before);
+        }
+        let now = self.now.mono;
+        let mut changes = Vec::new();
+        let unit = &mut self.units[ix.at()];
+        unit.points.lose(&mut changes);
+        unit.since = None;
+        unit.fresh = false;
+        unit.lost_at = Some(now);
+        let silent_ms = now.ms_since(unit.last_at);
+        for (bay, _) in changes {
+            self.bays.change(bay, |state| state.sensed = Sensed::Unknown);
+        }
+        let unit = &self.site.units[ix.at()];
+        let body = Body::UnitLost {
+            unit: unit.id.clone(),
+            bays: unit.bays.iter().flatten().count() as u32,
+            silent_ms,
+        };
+        self.record(Lane::Alarms, body, effects);
+    }
+
+    fn zones_of(&self, unit: UnitIx) -> Vec<ZoneIx> {
+        let zones = (0..).map(ZoneIx).zip(&self.site.zones);
+        zones.filter(|(_, zone)| zone.unit == unit).map(|(ix, _)| ix).collect()
+    }
+}

@@ -1,0 +1,265 @@
+//! What cameras and approach devices ask for drivers: a bay, and what became of it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, PathRejection};
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::App;
+use super::body::Fields;
+use super::error::{ApiError, ErrorReply};
+use crate::gateway::{Allocation, Answer, Ask, LeaseId, Report, Request};
+use crate::owner::Answered;
+use crate::record::{End, Promise};
+use crate::site::{BayIx, ClassIx, Site, Target};
+
+/// Furthest arrival that can be asked for, in seconds. Later than that is a booking.
+const ETA_S_MAX: u32 = 7_200;
+
+/// Longest id of anything in a site, in characters.
+const ID_CHARS_MAX: usize = 64;
+
+/// A vehicle wants a bay.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "the published form of what `read` reads; a test compares the keys")]
+pub struct AllocationRequest {
+    /// The asker's own name for this request: asking again changes nothing.
+    #[schema(min_length = 1, max_length = 64, example = "cam-7/20261123/0042")]
+    pub request_id: String,
+    /// Node where the vehicle is, or will be in `eta_s`.
+    #[schema(min_length = 1, max_length = 64, example = "n-cordon")]
+    pub at: String,
+    /// Where its people want to walk to.
+    #[schema(max_length = 64)]
+    pub destination: Option<String>,
+    /// What the vehicle needs; "car" where absent.
+    #[schema(max_length = 64, example = "car")]
+    pub class: Option<String>,
+    /// Seconds until it is at `at`; 0 where absent.
+    #[schema(minimum = 0, maximum = 7200)]
+    pub eta_s: Option<u32>,
+    /// End of the plate, for call-out signs; never stored.
+    #[schema(min_length = 1, max_length = 4, example = "8K21")]
+    pub plate_tail: Option<String>,
+}
+
+/// The vehicle of a lease stands.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "the published form of what `parked` reads; a test compares the keys")]
+pub struct ParkedRequest {
+    /// Where it stands, if not in the promised bay.
+    #[schema(max_length = 64, example = "g01/B1/A/017")]
+    pub bay: Option<String>,
+}
+
+/// What a driver was given.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AllocationReply {
+    /// Absent where nothing could be promised.
+    #[schema(example = "0a1b2c3d-1")]
+    pub lease: Option<String>,
+    pub request_id: String,
+    pub promise: Promise,
+    pub class: String,
+    pub at: String,
+    pub destination: Option<String>,
+    /// Nodes to pass, from `at` to the garage's door.
+    pub way: Vec<String>,
+    pub portal: Option<String>,
+    #[schema(example = "g01")]
+    pub garage: Option<String>,
+    #[schema(example = "g01/B1")]
+    pub level: Option<String>,
+    #[schema(example = "g01/B1/A")]
+    pub zone: Option<String>,
+    #[schema(example = "g01/B1/A/017")]
+    pub bay: Option<String>,
+    /// One sentence for each place where there is a choice.
+    pub directions: Vec<String>,
+    pub travel_s: u64,
+    /// Seconds from now until the lease ends by itself.
+    pub expires_in_s: u64,
+    /// Whether it was on disk when this was sent: if not, a power cut may forget it.
+    pub durable: bool,
+    /// How the lease ended; absent while it is open.
+    pub end: Option<End>,
+    /// Why there is no firmer promise; empty where there is a bay.
+    pub reason: String,
+}
+
+impl AllocationReply {
+    fn new(site: &Site, allocation: &Allocation, durable: bool) -> AllocationReply {
+        let node = |ix: crate::site::NodeIx| site.nodes[ix.at()].id.clone();
+        AllocationReply {
+            lease: allocation.lease.map(|lease| lease.to_string()),
+            request_id: allocation.request_id.clone(),
+            promise: allocation.promise,
+            class: site.classes[allocation.class.at()].id.clone(),
+            at: node(allocation.at),
+            destination: allocation.destination.map(|d| site.destinations[d.at()].id.clone()),
+            way: allocation.way.iter().map(|n| node(*n)).collect(),
+            portal: allocation.portal.map(node),
+            garage: allocation.garage.map(|g| site.garages[g.at()].id.clone()),
+            level: allocation.level.map(|l| site.level_id(l)),
+            zone: allocation.zone.map(|z| site.zone_id(z)),
+            bay: allocation.bay.map(|b| site.bay_id(b)),
+            directions: allocation.directions.clone(),
+            travel_s: allocation.travel_s,
+            expires_in_s: allocation.expires_in_s,
+            durable,
+            end: allocation.end,
+            reason: allocation.reason.clone(),
+        }
+    }
+}
+
+/// Gives an arriving vehicle a bay, or the firmest promise there is.
+///
+/// A full site is no error: the promise is then "signs", and `reason` says what to do.
+#[utoipa::path(post, path = "/v1/allocations", tag = "drivers",
+    request_body = AllocationRequest,
+    responses((status = 200, body = AllocationReply), (status = 409, body = ErrorReply),
+        (status = 422, body = ErrorReply), (status = 429, body = ErrorReply)))]
+pub async fn allocate(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, ApiError> {
+    let request = read(app.site(), Fields::read(&headers, body)?)?;
+    let began = Instant::now();
+    let answered = app.ask(Ask::Arrive(request)).await;
+    app.context.metrics.allocation(began.elapsed());
+    Ok(reply(&app, &answered?))
+}
+
+fn read(site: &Site, mut fields: Fields) -> Result<Request, ApiError> {
+    let request_id = fields.text("request_id", 1..=64)?;
+    let at = fields.text("at", 1..=ID_CHARS_MAX)?;
+    let destination = fields.optional_text("destination", 1..=ID_CHARS_MAX)?;
+    let class = fields.optional_text("class", 1..=ID_CHARS_MAX)?;
+    let eta_s = fields.optional_number("eta_s", 0..=ETA_S_MAX)?.unwrap_or(0);
+    let tail = fields.optional_text("plate_tail", 1..=4)?;
+    fields.end("request_id, at, destination, class, eta_s, plate_tail")?;
+    let unknown = |code, field, value: &str, what: &str| {
+        let text = format!("{field}: this site has no such {what}; see /v1/site");
+        ApiError::unprocessable(code, field, value, text)
+    };
+    let node = site.node(&at).ok_or_else(|| unknown("unknown_node", "at", &at, "node"))?;
+    let destination = match destination {
+        None => None,
+        Some(id) => Some(
+            site.destination(&id)
+                .ok_or_else(|| unknown("unknown_destination", "destination", &id, "destination"))?,
+        ),
+    };
+    let class = match class {
+        None => site.class("car").unwrap_or(ClassIx(0)),
+        Some(id) => {
+            site.class(&id).ok_or_else(|| unknown("unknown_class", "class", &id, "class"))?
+        }
+    };
+    if let Some(tail) = tail.as_deref().filter(|t| !t.chars().all(char::is_alphanumeric)) {
+        let text = "plate_tail holds other characters than letters and digits";
+        return Err(ApiError::unprocessable("out_of_range", "plate_tail", tail, text));
+    }
+    Ok(Request { request_id, at: node, destination, class, eta_s, tail })
+}
+
+/// How a lease stands.
+#[utoipa::path(get, path = "/v1/allocations/{lease}", tag = "drivers",
+    params(("lease" = String, Path, description = "The lease's name, as given")),
+    responses((status = 200, body = AllocationReply), (status = 404, body = ErrorReply)))]
+pub async fn find(
+    State(app): State<Arc<App>>,
+    lease: Result<Path<String>, PathRejection>,
+) -> Result<Response, ApiError> {
+    let answered = app.ask(Ask::Find(lease_of(lease)?)).await?;
+    Ok(reply(&app, &answered))
+}
+
+/// Gives a lease back: the vehicle is not coming.
+#[utoipa::path(delete, path = "/v1/allocations/{lease}", tag = "drivers",
+    params(("lease" = String, Path, description = "The lease's name, as given")),
+    responses((status = 200, body = AllocationReply), (status = 404, body = ErrorReply),
+        (status = 409, body = ErrorReply)))]
+pub async fn cancel(
+    State(app): State<Arc<App>>,
+    lease: Result<Path<String>, PathRejection>,
+) -> Result<Response, ApiError> {
+    report(&app, lease_of(lease)?, Report::Cancelled).await
+}
+
+/// The vehicle stands, identified: in the promised bay, or in the one that is named.
+#[utoipa::path(post, path = "/v1/allocations/{lease}/parked", tag = "drivers",
+    params(("lease" = String, Path, description = "The lease's name, as given")),
+    request_body = Option<ParkedRequest>,
+    responses((status = 200, body = AllocationReply), (status = 404, body = ErrorReply),
+        (status = 409, body = ErrorReply), (status = 422, body = ErrorReply)))]
+pub async fn parked(
+    State(app): State<Arc<App>>,
+    lease: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, ApiError> {
+    let lease = lease_of(lease)?;
+    let mut fields = Fields::read_optional(&headers, body)?;
+    let bay = fields.optional_text("bay", 1..=ID_CHARS_MAX)?;
+    fields.end("bay")?;
+    let bay = bay.map(|id| bay_of(app.site(), &id)).transpose()?;
+    report(&app, lease, Report::Parked(bay)).await
+}
+
+/// Someone else stands in the promised bay: the driver gets another where there is one.
+#[utoipa::path(post, path = "/v1/allocations/{lease}/bay-taken", tag = "drivers",
+    params(("lease" = String, Path, description = "The lease's name, as given")),
+    responses((status = 200, body = AllocationReply), (status = 404, body = ErrorReply),
+        (status = 409, body = ErrorReply)))]
+pub async fn bay_taken(
+    State(app): State<Arc<App>>,
+    lease: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, ApiError> {
+    let lease = lease_of(lease)?;
+    Fields::read_optional(&headers, body)?.end("none")?;
+    report(&app, lease, Report::BayTaken).await
+}
+
+async fn report(app: &App, lease: LeaseId, report: Report) -> Result<Response, ApiError> {
+    let answered = app.ask(Ask::Report { lease, report }).await?;
+    Ok(reply(app, &answered))
+}
+
+fn reply(app: &App, answered: &Answered) -> Response {
+    match &answered.answer {
+        Answer::Allocation(allocation) => {
+            Json(AllocationReply::new(app.site(), allocation, answered.durable)).into_response()
+        }
+        Answer::Done | Answer::Closures(_) | Answer::Refused(_) => {
+            StatusCode::NO_CONTENT.into_response()
+        }
+    }
+}
+
+/// A text that is no lease's name names no lease.
+fn lease_of(path: Result<Path<String>, PathRejection>) -> Result<LeaseId, ApiError> {
+    let Ok(Path(text)) = path else { return Err(ApiError::unknown_lease("")) };
+    LeaseId::parse(&text).ok_or_else(|| ApiError::unknown_lease(&text))
+}
+
+fn bay_of(site: &Site, id: &str) -> Result<BayIx, ApiError> {
+    match site.target(id) {
+        Some(Target::Bay(bay)) => Ok(bay),
+        Some(Target::Node(_) | Target::Link(_) | Target::Scope(_)) | None => {
+            let text = "bay: this site has no such bay; a bay is written g01/B1/A/017";
+            Err(ApiError::unprocessable("unknown_bay", "bay", id, text))
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! What staff order: closures, openings, sign modes. Each order carries who gave it.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, PathRejection};
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::App;
+use super::body::Fields;
+use super::error::{ApiError, ErrorReply};
+use crate::gateway::{Answer, Ask, ClosureView, SignMode};
+use crate::site::{Site, Target};
+
+/// Longest closure that ends by itself: 30 days in seconds. Longer belongs in the plan.
+const CLOSURE_S_MAX: u32 = 30 * 86_400;
+
+/// Longest name of who ordered, and longest reason, in characters: both go into records.
+const BY_CHARS_MAX: usize = 64;
+const REASON_CHARS_MAX: usize = 200;
+
+/// Longest target: `link:` and two ids.
+const TARGET_CHARS_MAX: usize = 140;
+
+/// Close something for a time, or until it is opened.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "the published form of what `close` reads; a test compares the keys")]
+pub struct CloseRequest {
+    /// `node:ID`, `link:FROM>TO` or `garage[/level[/zone[/bay]]]`.
+    #[schema(min_length = 1, max_length = 140, example = "g01/B1/A")]
+    pub target: String,
+    #[schema(min_length = 1, max_length = 200, example = "water on the floor")]
+    pub reason: String,
+    /// Who ordered it.
+    #[schema(min_length = 1, max_length = 64, example = "control room, Li")]
+    pub by: String,
+    /// Opens by itself after so many seconds.
+    #[schema(minimum = 1, maximum = 2592000)]
+    pub expires_s: Option<u32>,
+}
+
+/// Open something that was closed.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "the published form of what `open` reads; a test compares the keys")]
+pub struct OpenRequest {
+    #[schema(min_length = 1, max_length = 140, example = "g01/B1/A")]
+    pub target: String,
+    #[schema(min_length = 1, max_length = 64)]
+    pub by: String,
+}
+
+/// Set what a sign does.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "the published form of what `set_mode` reads; a test compares keys")]
+pub struct ModeRequest {
+    pub mode: SignMode,
+    #[schema(min_length = 1, max_length = 64)]
+    pub by: String,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ClosuresReply {
+    pub closures: Vec<ClosureView>,
+}
+
+/// What staff closed.
+#[utoipa::path(get, path = "/v1/closures", tag = "staff",
+    responses((status = 200, body = ClosuresReply)))]
+pub async fn closures(State(app): State<Arc<App>>) -> Result<Json<ClosuresReply>, ApiError> {
+    let closures = match app.ask(Ask::Closures).await?.answer {
+        Answer::Closures(closures) => closures,
+        Answer::Done | Answer::Allocation(_) | Answer::Refused(_) => Vec::new(),
+    };
+    Ok(Json(ClosuresReply { closures }))
+}
+
+/// Closes a node, a link, a garage or a part of one. Open leases there get another bay.
+#[utoipa::path(post, path = "/v1/closures", tag = "staff", request_body = CloseRequest,
+    responses((status = 204), (status = 422, body = ErrorReply)))]
+pub async fn close(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<StatusCode, ApiError> {
+    let mut fields = Fields::read(&headers, body)?;
+    let target = fields.text("target", 1..=TARGET_CHARS_MAX)?;
+    let reason = fields.text("reason", 1..=REASON_CHARS_MAX)?;
+    let by = fields.text("by", 1..=BY_CHARS_MAX)?;
+    let expires_s = fields.optional_number("expires_s", 1..=CLOSURE_S_MAX)?.map(u64::from);
+    fields.end("target, reason, by, expires_s")?;
+    let target = target_of(app.site(), &target)?;
+    app.ask(Ask::Close { target, reason, by, expires_s }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Opens what staff closed.
+#[utoipa::path(post, path = "/v1/openings", tag = "staff", request_body = OpenRequest,
+    responses((status = 204), (status = 409, body = ErrorReply),
+        (status = 422, body = ErrorReply)))]
+pub async fn open(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<StatusCode, ApiError> {
+    let mut fields = Fields::read(&headers, body)?;
+    let target = fields.text("target", 1..=TARGET_CHARS_MAX)?;
+    let by = fields.text("by", 1..=BY_CHARS_MAX)?;
+    fields.end("target, by")?;
+    let target = target_of(app.site(), &target)?;
+    app.ask(Ask::Open { target, by }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Sets what a sign does, until it is set to "auto" again.
+#[utoipa::path(put, path = "/v1/signs/{id}/mode", tag = "staff", request_body = ModeRequest,
+    params(("id" = String, Path, description = "The sign's id")),
+    responses((status = 204), (status = 404, body = ErrorReply),
+        (status = 422, body = ErrorReply)))]
+pub async fn set_mode(
+    State(app): State<Arc<App>>,
+    id: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<StatusCode, ApiError> {
+    let id = id.map_or(String::new(), |Path(id)| id);
+    let sign = app.site().sign(&id).ok_or_else(|| ApiError::unknown_sign(&id))?;
+    let mut fields = Fields::read(&headers, body)?;
+    let mode = fields.text("mode", 1..=16)?;
+    let by = fields.text("by", 1..=BY_CHARS_MAX)?;
+    fields.end("mode, by")?;
+    let mode = match mode.as_str() {
+        "auto" => SignMode::Auto,
+        "blank" => SignMode::Blank,
+        "full" => SignMode::Full,
+        "closed" => SignMode::Closed,
+        "test" => SignMode::Test,
+        other => {
+            let text = "mode must be auto, blank, full, closed or test";
+            return Err(ApiError::unprocessable("out_of_range", "mode", other, text));
+        }
+    };
+    app.ask(Ask::SetMode { sign, mode, by }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn target_of(site: &Site, text: &str) -> Result<Target, ApiError> {
+    site.target(text).ok_or_else(|| {
+        let message = "target: this site has no such place; \
+                       write node:ID, link:FROM>TO or garage[/level[/zone[/bay]]]";
+        ApiError::unprocessable("unknown_target", "target", text, message)
+    })
+}

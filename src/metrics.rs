@@ -1,0 +1,356 @@
+//! The numbers for Prometheus. All names begin with `parkway_`.
+//!
+//! Almost all are read from the published snapshot and the adapters' status at the moment of a
+//! scrape, so nothing has to be kept in step while cars arrive. Only durations are gathered as
+//! they happen, in two histograms. Labels come from the configuration or from closed sets, so the
+//! number of series is bounded by the site: about 1,500 for 26 garages and 34 lines.
+
+mod table;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use prometheus::core::Collector;
+use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::{Histogram, HistogramOpts, TextEncoder};
+
+use crate::gateway::Snapshot;
+use crate::record::Fullness;
+use crate::status::{LineState, Status, StoreState, UnitState, UplinkState};
+
+pub use table::{Kind, describe};
+
+/// What HTTP takes from a request for a bay to its answer, commit included: from a tenth of a
+/// millisecond (no disk waited for) to the request's own time limit.
+const ALLOCATION_BUCKETS_S: [f64; 15] = [
+    0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+    10.0,
+];
+
+/// One step of the gateway: from a quarter of a microsecond to what would starve a sweep.
+const STEP_BUCKETS_S: [f64; 14] = [
+    0.000_000_25,
+    0.000_001,
+    0.000_002_5,
+    0.000_005,
+    0.000_01,
+    0.000_025,
+    0.000_05,
+    0.000_1,
+    0.000_25,
+    0.001,
+    0.005,
+    0.025,
+    0.1,
+    1.0,
+];
+
+/// All that is measured; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    allocation: Histogram,
+    step: Histogram,
+    began: Instant,
+    /// When the owner's loop last turned, in ms since `began`; 0 before the first turn.
+    turned_ms: AtomicU64,
+    /// Responses by hundreds: 1xx to 5xx.
+    requests: [AtomicU64; 5],
+    connections: AtomicU64,
+}
+
+/// The owner's handle: tells how long a step took, and by that that the loop turns.
+#[derive(Clone, Debug)]
+pub struct StepTimer {
+    shared: Arc<Shared>,
+}
+
+impl StepTimer {
+    /// To be called after each step, ticks included; takes some 30 ns.
+    pub fn observe(&self, took: Duration) {
+        self.shared.step.observe(took.as_secs_f64());
+        let now_ms = u64::try_from(self.shared.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.shared.turned_ms.store(now_ms.max(1), Ordering::Relaxed);
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Metrics {
+        Metrics::new()
+    }
+}
+
+impl Metrics {
+    pub fn new() -> Metrics {
+        let shared = Shared {
+            allocation: histogram(table::ALLOCATION, &ALLOCATION_BUCKETS_S),
+            step: histogram(table::STEP, &STEP_BUCKETS_S),
+            began: Instant::now(),
+            turned_ms: AtomicU64::new(0),
+            requests: Default::default(),
+            connections: AtomicU64::new(0),
+        };
+        Metrics { shared: Arc::new(shared) }
+    }
+
+    /// A handle for the owner.
+    pub fn step_timer(&self) -> StepTimer {
+        StepTimer { shared: self.shared.clone() }
+    }
+
+    /// How long the owner's loop has not turned; `None` before its first turn.
+    pub fn owner_silent(&self) -> Option<Duration> {
+        let turned = match self.shared.turned_ms.load(Ordering::Relaxed) {
+            0 => return None,
+            ms => Duration::from_millis(ms),
+        };
+        Some(self.shared.began.elapsed().saturating_sub(turned))
+    }
+
+    /// One request for a bay was answered or refused.
+    pub fn allocation(&self, took: Duration) {
+        self.shared.allocation.observe(took.as_secs_f64());
+    }
+
+    /// One HTTP response.
+    pub fn request(&self, status: u16) {
+        let class = usize::from(status / 100).clamp(1, 5) - 1;
+        self.shared.requests[class].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// So many HTTP connections are open.
+    pub fn connected(&self, open: usize) {
+        self.shared.connections.store(open as u64, Ordering::Relaxed);
+    }
+
+    /// The whole page.
+    pub fn render(&self, snapshot: &Snapshot, status: &Status) -> String {
+        let mut page = Page::new();
+        self.process(&mut page, snapshot, status);
+        garages(&mut page, snapshot);
+        leases(&mut page, snapshot);
+        lines(&mut page, snapshot, status);
+        store(&mut page, status);
+        uplink(&mut page, status);
+        let mut families = page.finish();
+        families.extend(self.shared.allocation.collect());
+        families.extend(self.shared.step.collect());
+        families.sort_by(|a, b| a.name().cmp(b.name()));
+        // Fails only on a family without samples or a writer's error, and a String has none.
+        TextEncoder::new().encode_to_string(&families).unwrap_or_default()
+    }
+
+    fn process(&self, page: &mut Page, snapshot: &Snapshot, status: &Status) {
+        page.set("parkway_info", &[("version", env!("CARGO_PKG_VERSION"))], 1.0);
+        page.set("parkway_ready", &[], flag(status.ready.all()));
+        page.set("parkway_uptime_seconds", &[], self.shared.began.elapsed().as_secs_f64());
+        page.set("parkway_snapshots_total", &[], number(snapshot.version));
+        let connections = self.shared.connections.load(Ordering::Relaxed);
+        page.set("parkway_http_connections", &[], number(connections));
+        for (class, count) in ["1xx", "2xx", "3xx", "4xx", "5xx"].iter().zip(&self.shared.requests)
+        {
+            let count = number(count.load(Ordering::Relaxed));
+            page.set("parkway_http_requests_total", &[("status", class)], count);
+        }
+    }
+}
+
+fn garages(page: &mut Page, snapshot: &Snapshot) {
+    for garage in &snapshot.garages {
+        let id = ("garage", garage.id.as_str());
+        let tally = garage.tally;
+        for (state, bays) in [
+            ("free", tally.free),
+            ("held", tally.held),
+            ("occupied", tally.occupied),
+            ("unknown", tally.unknown),
+            ("closed", tally.closed),
+        ] {
+            page.set("parkway_garage_bays", &[id, ("state", state)], bays.into());
+        }
+        for (class, tally) in &garage.by_class {
+            let labels = [id, ("class", class)];
+            page.set("parkway_garage_class_free_bays", &labels, tally.free.into());
+        }
+        page.set("parkway_garage_ledger_free_bays", &[id], garage.ledger_free.into());
+        page.set("parkway_garage_closed", &[id], flag(garage.closed));
+        let fullness = match garage.fullness {
+            Fullness::Spaces => 0.0,
+            Fullness::AlmostFull => 1.0,
+            Fullness::Full => 2.0,
+        };
+        page.set("parkway_garage_fullness", &[id], fullness);
+    }
+    use crate::gateway::SignMode;
+    for (mode, name) in [
+        (SignMode::Auto, "auto"),
+        (SignMode::Blank, "blank"),
+        (SignMode::Full, "full"),
+        (SignMode::Closed, "closed"),
+        (SignMode::Test, "test"),
+    ] {
+        let signs = snapshot.signs.iter().filter(|s| s.mode == mode).count();
+        page.set("parkway_signs", &[("mode", name)], number(signs as u64));
+    }
+}
+
+fn leases(page: &mut Page, snapshot: &Snapshot) {
+    let counts = &snapshot.counts;
+    page.set("parkway_leases_open", &[], snapshot.leases_open.into());
+    for promise in ["bay", "zone", "garage", "signs"] {
+        let granted = counts.granted.get(promise).copied().unwrap_or(0);
+        page.set("parkway_allocations_total", &[("promise", promise)], number(granted));
+    }
+    for end in ["fulfilled", "took_other", "displaced", "expired", "cancelled"] {
+        let ended = counts.ended.get(end).copied().unwrap_or(0);
+        page.set("parkway_leases_ended_total", &[("end", end)], number(ended));
+    }
+    for (name, count) in [
+        ("parkway_leases_inferred_total", counts.inferred),
+        ("parkway_leases_moved_total", counts.moved),
+        ("parkway_requests_repeated_total", counts.repeats),
+        ("parkway_requests_refused_total", counts.refused),
+        ("parkway_readings_total", counts.readings),
+        ("parkway_bay_changes_total", counts.bay_changes),
+        ("parkway_counter_resets_total", counts.counter_resets),
+    ] {
+        page.set(name, &[], number(count));
+    }
+}
+
+fn lines(page: &mut Page, snapshot: &Snapshot, status: &Status) {
+    for line in &status.lines {
+        let id = ("line", line.id.as_str());
+        page.set("parkway_line_up", &[id], flag(line.state == LineState::Up));
+        for (name, count) in [
+            ("parkway_line_polls_total", line.polls_total),
+            ("parkway_line_timeouts_total", line.timeouts_total),
+            ("parkway_line_reconnects_total", line.reconnects_total),
+            ("parkway_line_missed_slots_total", line.missed_slots_total),
+            ("parkway_line_writes_total", line.writes_total),
+            ("parkway_line_write_failures_total", line.write_failures_total),
+            ("parkway_line_exceptions_total", line.exceptions_total),
+        ] {
+            page.set(name, &[id], number(count));
+        }
+        if let Some(us) = line.last_round_trip_us {
+            page.set("parkway_line_round_trip_seconds", &[id], number(us) / 1e6);
+        }
+        for unit in &line.units {
+            let labels = [id, ("unit", unit.id.as_str())];
+            page.set("parkway_unit_up", &labels, flag(unit.state == UnitState::Ok));
+            page.set("parkway_unit_timeouts_total", &labels, number(unit.timeouts_total));
+            page.set("parkway_unit_exceptions_total", &labels, number(unit.exceptions_total));
+        }
+    }
+    for unit in &snapshot.units {
+        let id = ("unit", unit.id.as_str());
+        page.set("parkway_unit_fresh", &[id], flag(unit.fresh));
+        if let Some(age_ms) = unit.age_ms {
+            page.set("parkway_unit_age_seconds", &[id], number(age_ms) / 1e3);
+        }
+    }
+}
+
+fn store(page: &mut Page, status: &Status) {
+    let store = &status.store;
+    page.set("parkway_store_up", &[], flag(store.state == StoreState::Ok));
+    page.set("parkway_store_commits_total", &[], number(store.commits_total));
+    page.set("parkway_store_barriers_total", &[], number(store.barriers_total));
+    if let Some(ms) = store.last_commit_ms {
+        page.set("parkway_store_commit_seconds", &[], number(ms) / 1e3);
+    }
+    for lane in &store.lanes {
+        let id = ("lane", lane.lane.as_str());
+        page.set("parkway_backlog_records", &[id], number(lane.backlog_records));
+        page.set("parkway_backlog_bytes", &[id], number(lane.backlog_bytes));
+        page.set("parkway_backlog_age_seconds", &[id], number(lane.oldest_age_s));
+        page.set("parkway_records_dropped_total", &[id], number(lane.dropped_total));
+        page.set("parkway_records_committed_total", &[id], number(lane.committed_total));
+    }
+}
+
+fn uplink(page: &mut Page, status: &Status) {
+    let uplink = &status.uplink;
+    page.set("parkway_uplink_up", &[], flag(uplink.state == UplinkState::Connected));
+    page.set("parkway_uplink_outstanding_messages", &[], number(uplink.outstanding));
+    for (name, count) in [
+        ("parkway_uplink_published_total", uplink.published_total),
+        ("parkway_uplink_acked_total", uplink.acked_total),
+        ("parkway_uplink_denied_total", uplink.denied_total),
+        ("parkway_uplink_resent_total", uplink.resent_total),
+        ("parkway_uplink_reconnects_total", uplink.reconnects_total),
+    ] {
+        page.set(name, &[], number(count));
+    }
+}
+
+/// A scrape being built: every described family, those without a sample left out at the end.
+struct Page {
+    families: std::collections::BTreeMap<&'static str, MetricFamily>,
+}
+
+impl Page {
+    fn new() -> Page {
+        let mut families = std::collections::BTreeMap::new();
+        for (name, kind, help) in describe() {
+            let field_type = match kind {
+                Kind::Counter => MetricType::COUNTER,
+                Kind::Gauge => MetricType::GAUGE,
+                // Gathered by themselves.
+                Kind::Histogram => continue,
+            };
+            let mut family = MetricFamily::default();
+            family.set_name(name.to_owned());
+            family.set_help(help.to_owned());
+            family.set_field_type(field_type);
+            families.insert(name, family);
+        }
+        Page { families }
+    }
+
+    fn set(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
+        let family = self.families.get_mut(name).expect("every sample's name is in the table");
+        let pairs = labels.iter().map(|(key, value)| {
+            let mut pair = LabelPair::default();
+            pair.set_name((*key).to_owned());
+            pair.set_value((*value).to_owned());
+            pair
+        });
+        let mut metric = Metric::from_label(pairs.collect());
+        if family.get_field_type() == MetricType::COUNTER {
+            let mut counter = Counter::default();
+            counter.set_value(value);
+            metric.set_counter(counter);
+        } else {
+            let mut gauge = Gauge::default();
+            gauge.set_value(value);
+            metric.set_gauge(gauge);
+        }
+        family.mut_metric().push(metric);
+    }
+
+    fn finish(self) -> Vec<MetricFamily> {
+        self.families.into_values().filter(|f| !f.get_metric().is_empty()).collect()
+    }
+}
+
+fn histogram(name: &'static str, buckets_s: &[f64]) -> Histogram {
+    let help = describe().into_iter().find(|(n, ..)| *n == name).map_or("", |(_, _, help)| help);
+    let options = HistogramOpts::new(name, help).buckets(buckets_s.to_vec());
+    Histogram::with_opts(options).expect("buckets rise and the name is plain")
+}
+
+fn flag(on: bool) -> f64 {
+    if on { 1.0 } else { 0.0 }
+}
+
+/// Exact to 2^53, which a counter of this daemon reaches in a million years.
+fn number(count: u64) -> f64 {
+    count as f64
+}

@@ -1,0 +1,83 @@
+//! Every metric's name, kind and meaning: the one list that code and README are held to.
+
+/// What Prometheus calls the type.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+impl Kind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        }
+    }
+}
+
+pub(super) const ALLOCATION: &str = "parkway_allocation_seconds";
+pub(super) const STEP: &str = "parkway_step_seconds";
+
+/// All metrics: name, kind, help.
+pub fn describe() -> Vec<(&'static str, Kind, &'static str)> {
+    use Kind::{Counter, Gauge, Histogram};
+    vec![
+        ("parkway_info", Gauge, "Always 1; the daemon's version is a label."),
+        ("parkway_ready", Gauge, "1 when drivers can be guided."),
+        ("parkway_uptime_seconds", Gauge, "Time since the daemon started."),
+        ("parkway_snapshots_total", Counter, "Pictures the gateway published."),
+        ("parkway_http_connections", Gauge, "Open HTTP connections when the last one came."),
+        ("parkway_http_requests_total", Counter, "HTTP responses by status class."),
+        (ALLOCATION, Histogram, "From a request for a bay to its answer, commit included."),
+        (STEP, Histogram, "One step of the gateway."),
+        ("parkway_garage_bays", Gauge, "Bays by what they are; each is in one state."),
+        ("parkway_garage_class_free_bays", Gauge, "Free bays by class."),
+        ("parkway_garage_ledger_free_bays", Gauge, "Free bays believed in where no unit answers."),
+        ("parkway_garage_closed", Gauge, "1 while staff closed the whole garage."),
+        ("parkway_garage_fullness", Gauge, "0 spaces, 1 almost full, 2 full."),
+        ("parkway_signs", Gauge, "Signs by mode."),
+        ("parkway_leases_open", Gauge, "Promises under way."),
+        ("parkway_allocations_total", Counter, "Answers to arrivals by how firm they were."),
+        ("parkway_leases_ended_total", Counter, "Leases by how they ended."),
+        ("parkway_leases_inferred_total", Counter, "Ends that no camera confirmed."),
+        ("parkway_leases_moved_total", Counter, "Leases given another bay."),
+        ("parkway_requests_repeated_total", Counter, "Requests for a bay that came again."),
+        ("parkway_requests_refused_total", Counter, "Requests the gateway refused."),
+        ("parkway_readings_total", Counter, "Readings of units taken in."),
+        ("parkway_bay_changes_total", Counter, "Bays that changed, debounced."),
+        ("parkway_counter_resets_total", Counter, "Door counters found reset."),
+        ("parkway_line_up", Gauge, "1 while the line's socket is open."),
+        ("parkway_line_polls_total", Counter, "Read requests sent."),
+        ("parkway_line_timeouts_total", Counter, "Requests nobody answered in time."),
+        ("parkway_line_reconnects_total", Counter, "Sockets opened again."),
+        ("parkway_line_missed_slots_total", Counter, "Sweeps that could not start in time."),
+        ("parkway_line_writes_total", Counter, "Write requests sent."),
+        ("parkway_line_write_failures_total", Counter, "Writes that failed."),
+        ("parkway_line_exceptions_total", Counter, "Exception replies."),
+        ("parkway_line_round_trip_seconds", Gauge, "The last request's round trip."),
+        ("parkway_unit_up", Gauge, "1 while the unit is asked in every sweep."),
+        ("parkway_unit_timeouts_total", Counter, "Requests to the unit without an answer."),
+        ("parkway_unit_exceptions_total", Counter, "Exception replies of the unit."),
+        ("parkway_unit_fresh", Gauge, "1 while the unit's bays are known."),
+        ("parkway_unit_age_seconds", Gauge, "Age of the unit's last reading."),
+        ("parkway_store_up", Gauge, "1 while records are kept on disk."),
+        ("parkway_store_commits_total", Counter, "Commits."),
+        ("parkway_store_barriers_total", Counter, "Times the disk was told to make all durable."),
+        ("parkway_store_commit_seconds", Gauge, "The last commit's length."),
+        ("parkway_backlog_records", Gauge, "Records waiting to be delivered."),
+        ("parkway_backlog_bytes", Gauge, "Their size on disk."),
+        ("parkway_backlog_age_seconds", Gauge, "Age of the oldest waiting record."),
+        ("parkway_records_dropped_total", Counter, "Records given up for lack of room."),
+        ("parkway_records_committed_total", Counter, "Records committed."),
+        ("parkway_uplink_up", Gauge, "1 while connected to the broker."),
+        ("parkway_uplink_outstanding_messages", Gauge, "Published and not acknowledged."),
+        ("parkway_uplink_published_total", Counter, "Messages published."),
+        ("parkway_uplink_acked_total", Counter, "Messages the broker took."),
+        ("parkway_uplink_denied_total", Counter, "Messages the broker refused."),
+        ("parkway_uplink_resent_total", Counter, "Messages published again."),
+        ("parkway_uplink_reconnects_total", Counter, "Connections made again."),
+    ]
+}

@@ -1,0 +1,157 @@
+//! How the adapters are doing, as plain values: what pages, metrics and `parkway status` show
+//! beside the gateway's own [`Snapshot`](crate::gateway::Snapshot).
+//!
+//! Each adapter keeps its own counters in its own way; `run.rs` copies them into these structs.
+//! So observers depend on no adapter, and an adapter can be rewritten without touching a page.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// Everything around the gateway, at one instant.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, ToSchema)]
+pub struct Status {
+    pub lines: Vec<LineView>,
+    pub store: StoreView,
+    pub uplink: UplinkView,
+    pub ready: Ready,
+}
+
+/// What must be true before drivers can be guided. The uplink is not part of it: no outage of the
+/// network may keep a garage shut.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, ToSchema)]
+pub struct Ready {
+    /// The store is open, or was found unusable and is done without.
+    pub store: bool,
+    /// At least one sweep was attempted on every line.
+    pub polled: bool,
+    /// The daemon was told to stop.
+    pub stopping: bool,
+}
+
+impl Ready {
+    /// Whether requests can be served as promised.
+    pub fn all(self) -> bool {
+        self.store && self.polled && !self.stopping
+    }
+}
+
+/// A Modbus line. Counters since this start.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, ToSchema)]
+pub struct LineView {
+    pub id: String,
+    /// Host and port.
+    pub endpoint: String,
+    pub state: LineState,
+    /// Requests sent to read.
+    pub polls_total: u64,
+    pub timeouts_total: u64,
+    pub reconnects_total: u64,
+    /// Sweeps that could not start in their slot because the one before still ran.
+    pub missed_slots_total: u64,
+    pub writes_total: u64,
+    pub write_failures_total: u64,
+    /// Exception replies: the unit is there and says no.
+    pub exceptions_total: u64,
+    /// From the last request's first byte to its answer's last; absent before the first answer.
+    pub last_round_trip_us: Option<u64>,
+    pub units: Vec<LineUnitView>,
+}
+
+/// Whether a line's socket is open.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LineState {
+    Up,
+    #[default]
+    Connecting,
+    /// The last attempt failed; the next waits for its back-off.
+    Down,
+}
+
+/// A unit as its line sees it; what its bays are is in the snapshot's `UnitView`.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, ToSchema)]
+pub struct LineUnitView {
+    pub id: String,
+    pub state: UnitState,
+    pub timeouts_total: u64,
+    pub exceptions_total: u64,
+}
+
+/// A unit's breaker.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum UnitState {
+    /// Asked in every sweep.
+    #[default]
+    Ok,
+    /// It failed once or twice in a row.
+    Suspect,
+    /// Only probed, with back-off, so that it makes nobody else late.
+    Open,
+}
+
+/// The store. Counters since this start.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, ToSchema)]
+pub struct StoreView {
+    pub state: StoreState,
+    /// 16 hex digits; empty while opening.
+    pub epoch: String,
+    pub lanes: Vec<LaneView>,
+    pub commits_total: u64,
+    /// Length of the last commit; absent before the first.
+    pub last_commit_ms: Option<u64>,
+    /// Times the disk was told to make everything durable.
+    pub barriers_total: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum StoreState {
+    Ok,
+    /// Nothing is kept: guiding goes on, records wait in memory and may be lost.
+    Degraded,
+    #[default]
+    Opening,
+}
+
+/// A lane's backlog in the store.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, ToSchema)]
+pub struct LaneView {
+    pub lane: String,
+    pub backlog_records: u64,
+    pub backlog_bytes: u64,
+    /// Age of the oldest record still waiting; 0 with no backlog.
+    pub oldest_age_s: u64,
+    /// Given up for lack of room, each told upstream by a gap record.
+    pub dropped_total: u64,
+    pub committed_total: u64,
+}
+
+/// The connection to the broker. Counters since this start.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, ToSchema)]
+pub struct UplinkView {
+    pub state: UplinkState,
+    /// Host and port; empty where no broker is configured.
+    pub broker: String,
+    /// How long it has been in this state.
+    pub since_s: u64,
+    pub published_total: u64,
+    pub acked_total: u64,
+    /// Acknowledged with a reason that says no: not delivered.
+    pub denied_total: u64,
+    /// Published again after a new connection.
+    pub resent_total: u64,
+    pub reconnects_total: u64,
+    /// Messages published and not acknowledged.
+    pub outstanding: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum UplinkState {
+    Connected,
+    Connecting,
+    /// No broker is configured.
+    #[default]
+    Off,
+}

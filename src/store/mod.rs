@@ -1,0 +1,235 @@
+//! The store: every record and kept value on disk before anybody relies on it, on sled.
+//!
+//! One plain thread writes ([`writer`]); the owner hands over through a [`Queue`] that never
+//! blocks, the uplink reads chunks through a [`Store`] and sees what is durable as marks that only
+//! grow. No fault of the disk or of sled ends the process: the store goes away, says so, keeps
+//! what waits in bounded memory, and comes back. There is no second engine behind a trait: one
+//! set of tests holds sled to what is promised here.
+
+pub mod barrier;
+mod chunk;
+mod open;
+pub mod queue;
+mod writer;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use sled::Tree;
+use tokio::sync::watch;
+
+pub use chunk::Chunk;
+pub use queue::{Item, Queue};
+
+use crate::config::StoreTable;
+use crate::gateway::{Kept, Ticket};
+use crate::record::{Body, Lane};
+use crate::time::{Clock, Wall};
+use queue::Removal;
+
+/// How long a start waits for the store. A scan of a gigabyte takes 3 s from a slow card; guiding
+/// without what was kept is better than not guiding.
+const OPEN_MAX: Duration = Duration::from_secs(5);
+
+/// What readers need to know of the store, as marks that only grow while `generation` stays.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Tide {
+    /// Grows with each opening: what was read before it means nothing after.
+    pub generation: u64,
+    /// `None` while there is no store.
+    pub epoch: Option<u64>,
+    /// By lane: numbers below this are durable and may be sent.
+    pub committed: [u64; 3],
+    /// By lane: chunks that begin below this are gone from the disk for good.
+    pub removed: [u64; 3],
+}
+
+/// What the store is and has, for metrics, pages and presence.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Status {
+    pub epoch: Option<u64>,
+    /// Why there is no store now.
+    pub degraded: Option<String>,
+    pub lanes: [LaneStatus; 3],
+    /// Values kept over restarts that were found at the start.
+    pub restored: u64,
+    pub commits: u64,
+    /// The last commit, from its first write to its barrier.
+    pub last_commit_ms: u64,
+    /// The longest commit of this run.
+    pub longest_commit_ms: u64,
+    pub barriers: u64,
+    /// Stores set aside by this run.
+    pub set_aside: u64,
+}
+
+/// One lane of the backlog.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct LaneStatus {
+    pub records: u64,
+    pub bytes: u64,
+    pub bytes_max: u64,
+    /// When the oldest waiting record was made.
+    pub oldest_at: Option<Wall>,
+    /// The number the next record gets.
+    pub next: u64,
+    /// Records given up since this start, before or after they were numbered.
+    pub dropped: u64,
+}
+
+/// What a reader found.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Found {
+    Chunk(Chunk),
+    /// There is nothing in that range.
+    Nothing,
+    /// A chunk stands there that cannot be read.
+    Unreadable {
+        first: u64,
+    },
+    /// There is no store now.
+    Away,
+}
+
+/// A handle to the store; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Store {
+    queue: Arc<Queue>,
+    shared: Arc<Shared>,
+    durable: watch::Receiver<Ticket>,
+    tide: watch::Receiver<Tide>,
+    done: Arc<Mutex<mpsc::Receiver<()>>>,
+}
+
+/// What the store's thread and its handles have in common.
+#[derive(Debug, Default)]
+struct Shared {
+    trees: Mutex<Option<[Tree; 3]>>,
+    status: Mutex<Status>,
+}
+
+/// Starts the store's thread and waits, at most 5 s, for what was kept by an earlier run. Never
+/// fails: without a store it works in memory, says so by `notices`, and tries again every 10 s.
+/// `notices` must not wait; where it returns false the notice is given again later. What was kept
+/// in a store that opened only after the start goes to `late`, on the same terms.
+pub fn start(
+    settings: &StoreTable,
+    path: PathBuf,
+    boot: String,
+    clock: Clock,
+    notices: impl Fn(Body) -> bool + Send + 'static,
+    late: impl Fn(Kept) -> bool + Send + 'static,
+) -> (Store, Kept) {
+    let queue = Arc::new(Queue::new());
+    let shared = Arc::new(Shared::default());
+    let (durable_out, durable) = watch::channel(Ticket(0));
+    let (tide_out, tide) = watch::channel(Tide::default());
+    let (opened, first_open) = mpsc::sync_channel(1);
+    let (finished, done) = mpsc::sync_channel(1);
+    let writer = writer::Writer::new(writer::Parts {
+        settings: settings.clone(),
+        path,
+        boot,
+        clock,
+        notices: Box::new(notices),
+        late: Box::new(late),
+        queue: queue.clone(),
+        shared: shared.clone(),
+        durable: durable_out,
+        tide: tide_out,
+    });
+    let spawned = std::thread::Builder::new().name("store".to_owned()).spawn(move || {
+        let ran = catch_unwind(AssertUnwindSafe(|| writer.run(&opened)));
+        if ran.is_err() {
+            tracing::error!("store: its thread ended by a panic; nothing more is written");
+        }
+        let _ = finished.send(());
+    });
+    if let Err(error) = spawned {
+        tracing::error!(%error, "store: no thread for it; nothing is written");
+    }
+    let kept = first_open.recv_timeout(OPEN_MAX).unwrap_or_default();
+    let store = Store { queue, shared, durable, tide, done: Arc::new(Mutex::new(done)) };
+    (store, kept)
+}
+
+impl Store {
+    /// Where the owner puts what is to be written.
+    pub fn queue(&self) -> Arc<Queue> {
+        self.queue.clone()
+    }
+
+    /// The highest ticket that is durable; does not move while there is no store.
+    pub fn durable(&self) -> watch::Receiver<Ticket> {
+        self.durable.clone()
+    }
+
+    /// What may be read and what is gone.
+    pub fn tide(&self) -> watch::Receiver<Tide> {
+        self.tide.clone()
+    }
+
+    pub fn status(&self) -> Status {
+        let mut status = lock(&self.shared.status).clone();
+        status.barriers = barrier::count();
+        status
+    }
+
+    /// Bytes that wait in memory for the disk, of at most [`queue::BYTES_MAX`].
+    pub fn queued_bytes(&self) -> usize {
+        self.queue.bytes()
+    }
+
+    /// The first chunk of `lane` that begins in `from..before`. Reads from the page cache or the
+    /// disk: a few microseconds, or one disk access.
+    pub fn read(&self, lane: Lane, from: u64, before: u64) -> Found {
+        if from >= before {
+            return Found::Nothing;
+        }
+        let trees = lock(&self.shared.trees);
+        let Some(trees) = trees.as_ref() else { return Found::Away };
+        let tree = &trees[lane as usize];
+        let range = from.to_be_bytes()..before.to_be_bytes();
+        let read = catch_unwind(AssertUnwindSafe(|| tree.range(range).next()));
+        let why = match read {
+            Ok(None) => return Found::Nothing,
+            Ok(Some(Ok((key, value)))) => {
+                let Ok(key) = key.as_ref().try_into() else { return Found::Nothing };
+                let first = u64::from_be_bytes(key);
+                let chunk = Chunk::decode(first, &value);
+                return chunk.map_or(Found::Unreadable { first }, Found::Chunk);
+            }
+            Ok(Some(Err(error))) => error.to_string(),
+            Err(panic) => format!("sled panicked: {}", open::said(&*panic)),
+        };
+        self.queue.suspect(why);
+        Found::Away
+    }
+
+    /// Removes a delivered chunk with the next commit; [`Tide::removed`] tells when it is gone.
+    pub fn remove(&self, lane: Lane, first: u64) {
+        self.queue.remove(Removal { lane, first, undelivered: None });
+    }
+
+    /// Takes a chunk that can never be delivered out of the lane; a gap record tells upstream.
+    pub fn put_aside(&self, lane: Lane, first: u64, why: &'static str) {
+        self.queue.remove(Removal { lane, first, undelivered: Some(why) });
+    }
+
+    /// Commits what waits and closes the store; true if that was done `within` the time given.
+    pub fn stop(&self, within: Duration) -> bool {
+        self.queue.stop();
+        lock(&self.done).recv_timeout(within).is_ok()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What these guard is replaced whole, so a panic elsewhere leaves it usable.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

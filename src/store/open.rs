@@ -1,0 +1,518 @@
+//! Opening the database so that no fault of it ends the process or looks like an empty one.
+//!
+//! sled 0.34 can return an error for ever after a kill, panic on a cut file, or open a cut file as
+//! an empty store. So: half-made snapshots are removed, all runs under `catch_unwind`, a marker
+//! counts starts that died in here, and the store's epoch is kept twice, inside and beside the
+//! database; if they differ, what opened is not what was written. What cannot be opened is renamed,
+//! never deleted while it is among the newest three, and a new store takes its place.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use sled::{Db, Tree};
+
+use super::barrier;
+use super::chunk::Chunk;
+use crate::record::Lane;
+use crate::time::Wall;
+
+/// Starts that may die while opening, one after another, before the store is set aside. More than
+/// one, because a power cut or an impatient operator can hit a good store here; few, because a
+/// store that kills its reader must not keep the gateway from its backlog for ever.
+const DEATHS_MAX: u32 = 3;
+/// Stores set aside that are kept for a later look; each may be as big as the backlog's bound.
+const ASIDE_MAX: usize = 3;
+/// sled's page cache. It is no bound in 0.34; our reads go from head to tail and stay small.
+const CACHE_BYTES: u64 = 8 << 20;
+/// How often sled collects segments; without it the log would only grow.
+const FLUSH_EVERY_MS: u64 = 500;
+/// Free space without which nothing is opened or written: sled cannot open on a full disk.
+const FREE_MIN_BYTES: u64 = 64 << 20;
+
+/// The store's folder, locked: two daemons on one store would destroy it.
+#[derive(Debug)]
+pub struct Folder {
+    path: PathBuf,
+    _lock: File,
+}
+
+/// An open store.
+#[derive(Debug)]
+pub struct Opened {
+    pub db: Db,
+    pub lanes: [Tree; 3],
+    pub kept: Tree,
+    pub aside: Tree,
+    pub meta: Tree,
+    /// Drawn when the store was made: numbers of records mean something only with it.
+    pub epoch: u64,
+    /// Each lane's next number.
+    pub next: [u64; 3],
+    /// Each lane's bytes, as last counted.
+    pub bytes: [u64; 3],
+    pub entries: Vec<(String, Vec<u8>)>,
+}
+
+/// A store that was set aside.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Aside {
+    pub why: String,
+    pub moved_to: String,
+}
+
+/// Why a database did not open, by what to do.
+enum Fault {
+    /// The disk or its rights: try again later.
+    Disk(String),
+    /// The files: set them aside.
+    Files(String),
+}
+
+impl Folder {
+    /// Makes the folder if it is not there, and takes it for this process.
+    ///
+    /// # Errors
+    ///
+    /// What hinders: rights, the disk, another daemon, or barriers that are not ours.
+    pub fn take(path: &Path) -> Result<Folder, String> {
+        let say = |error: io::Error| format!("{}: {error}", path.display());
+        fs::create_dir_all(path).map_err(say)?;
+        let lock = File::create(path.join("lock")).map_err(say)?;
+        lock.try_lock().map_err(|_| format!("{}: used by another process", path.display()))?;
+        enough_room(path)?;
+        match barrier::works(path) {
+            Ok(true) => Ok(Folder { path: path.to_owned(), _lock: lock }),
+            Ok(false) => Err("sled's barriers do not reach the disk in this build".to_owned()),
+            Err(error) => Err(format!("{}: {error}", path.display())),
+        }
+    }
+
+    /// Opens the store; sets it aside and makes a new one where it cannot be trusted.
+    ///
+    /// # Errors
+    ///
+    /// What hinders now and may pass: rights, a full disk.
+    pub fn open(&self, now: Wall) -> Result<(Opened, Option<Aside>), String> {
+        enough_room(&self.path)?;
+        let deaths = self.deaths();
+        if deaths >= DEATHS_MAX {
+            let aside = self.set_aside(&format!("{deaths} starts died while opening it"), now)?;
+            return Ok((self.open_new(now)?, Some(aside)));
+        }
+        self.mark(deaths + 1).map_err(|error| self.say(&error))?;
+        let tried = self.try_twice(deaths > 0, now);
+        match tried {
+            Ok(opened) => {
+                self.unmark();
+                Ok((opened, None))
+            }
+            Err(Fault::Disk(why)) => {
+                self.unmark();
+                Err(why)
+            }
+            Err(Fault::Files(why)) => {
+                let aside = self.set_aside(&why, now)?;
+                Ok((self.open_new(now)?, Some(aside)))
+            }
+        }
+    }
+
+    /// Renames the store, so that the next [`Folder::open`] makes a new one.
+    ///
+    /// # Errors
+    ///
+    /// What the disk says.
+    pub fn set_aside(&self, why: &str, now: Wall) -> Result<Aside, String> {
+        let moved_to = self.unused(&format!("set-aside-{}", now.0));
+        let moved = self.path.join(&moved_to);
+        let say = |error: io::Error| self.say(&error);
+        if self.db().exists() {
+            fs::rename(self.db(), &moved).map_err(say)?;
+        }
+        // After the database: in between, a kept epoch without its store is set aside again.
+        if self.path.join("epoch").exists() {
+            fs::create_dir_all(&moved).map_err(say)?;
+            fs::rename(self.path.join("epoch"), moved.join("epoch")).map_err(say)?;
+        }
+        self.unmark();
+        sync_dir(&self.path).map_err(say)?;
+        self.forget_oldest_asides();
+        Ok(Aside { why: why.to_owned(), moved_to })
+    }
+
+    fn open_new(&self, now: Wall) -> Result<Opened, String> {
+        self.try_twice(false, now).map_err(|fault| match fault {
+            Fault::Disk(why) | Fault::Files(why) => why,
+        })
+    }
+
+    /// Once as it is, and once more without snapshots, which sled can rebuild from its log.
+    fn try_twice(&self, suspicious: bool, now: Wall) -> Result<Opened, Fault> {
+        self.remove_half_snapshots();
+        if !suspicious {
+            match self.try_once() {
+                Err(Fault::Files(why)) => tracing::warn!(why, "store: opening without snapshots"),
+                other => return other,
+            }
+        }
+        self.move_snapshots(now);
+        self.try_once()
+    }
+
+    fn try_once(&self) -> Result<Opened, Fault> {
+        let opened = catch_unwind(AssertUnwindSafe(|| self.open_trees()));
+        match opened {
+            Ok(Ok(opened)) => Ok(opened),
+            Ok(Err(error)) => Err(self.judge(error)),
+            Err(panic) => Err(Fault::Files(format!("sled panicked: {}", said(&*panic)))),
+        }
+    }
+
+    fn open_trees(&self) -> Result<Opened, sled::Error> {
+        let fresh = !self.db().join("db").exists();
+        let db = sled::Config::new()
+            .path(self.db())
+            .cache_capacity(CACHE_BYTES)
+            .flush_every_ms(Some(FLUSH_EVERY_MS))
+            .open()?;
+        let meta = db.open_tree("meta")?;
+        let lanes = [
+            db.open_tree(Lane::Alarms.name())?,
+            db.open_tree(Lane::Events.name())?,
+            db.open_tree(Lane::Aggregates.name())?,
+        ];
+        let kept = db.open_tree("kept")?;
+        let aside = db.open_tree("aside")?;
+        let epoch = self.epoch(&db, &meta, fresh)?;
+        let mut next = [1; 3];
+        let mut bytes = [0; 3];
+        for lane in Lane::ALL {
+            let tree = &lanes[lane as usize];
+            next[lane as usize] = next_number(tree, &meta, lane)?;
+            if !tree.is_empty() {
+                bytes[lane as usize] = number(&meta, &bytes_key(lane))?.unwrap_or(0);
+            }
+        }
+        let mut entries = Vec::new();
+        for entry in kept.iter() {
+            let (key, value) = entry?;
+            if let Ok(key) = std::str::from_utf8(&key) {
+                entries.push((key.to_owned(), value.to_vec()));
+            }
+        }
+        Ok(Opened { db, lanes, kept, aside, meta, epoch, next, bytes, entries })
+    }
+
+    /// The store's epoch; an error where what opened is not what was written.
+    fn epoch(&self, db: &Db, meta: &Tree, fresh: bool) -> Result<u64, sled::Error> {
+        let inside = number(meta, "epoch")?;
+        let beside = fs::read_to_string(self.path.join("epoch")).ok();
+        let beside = beside.and_then(|text| u64::from_str_radix(text.trim(), 16).ok());
+        match (inside, beside) {
+            (Some(inside), Some(beside)) if inside == beside => Ok(inside),
+            // Made by a start that was killed before it wrote the file.
+            (Some(inside), None) => {
+                self.keep_epoch(inside)?;
+                Ok(inside)
+            }
+            (None, None) => {
+                let epoch = random();
+                meta.insert("epoch", &epoch.to_be_bytes())?;
+                db.flush()?;
+                if fresh {
+                    self.sync_new()?;
+                }
+                self.keep_epoch(epoch)?;
+                Ok(epoch)
+            }
+            (None, Some(_)) => {
+                Err(sled::Error::ReportableBug("the store came back empty".to_owned()))
+            }
+            (Some(_), Some(_)) => {
+                Err(sled::Error::ReportableBug("this is not the store used before".to_owned()))
+            }
+        }
+    }
+
+    /// sled makes its files durable but not their names.
+    fn sync_new(&self) -> io::Result<()> {
+        for name in ["conf", "db"] {
+            File::open(self.db().join(name))?.sync_all()?;
+        }
+        sync_dir(&self.db())?;
+        sync_dir(&self.path)?;
+        self.path.parent().map_or(Ok(()), sync_dir)
+    }
+
+    fn keep_epoch(&self, epoch: u64) -> io::Result<()> {
+        self.write_durably("epoch", &format!("{epoch:016x}\n"))
+    }
+
+    fn judge(&self, error: sled::Error) -> Fault {
+        match error {
+            sled::Error::Io(error)
+                if !matches!(
+                    error.kind(),
+                    io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData
+                ) =>
+            {
+                Fault::Disk(self.say(&error))
+            }
+            other => Fault::Files(other.to_string()),
+        }
+    }
+
+    fn deaths(&self) -> u32 {
+        match fs::read_to_string(self.path.join("opening")) {
+            Ok(text) => text.trim().parse().unwrap_or(1),
+            Err(_) => 0,
+        }
+    }
+
+    fn mark(&self, deaths: u32) -> io::Result<()> {
+        self.write_durably("opening", &format!("{deaths}\n"))
+    }
+
+    fn unmark(&self) {
+        // If it cannot be removed, the next start only opens with more care.
+        let _ = fs::remove_file(self.path.join("opening"));
+    }
+
+    fn write_durably(&self, name: &str, text: &str) -> io::Result<()> {
+        let new = self.path.join(format!("{name}.new"));
+        let mut file = File::create(&new)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(new, self.path.join(name))?;
+        sync_dir(&self.path)
+    }
+
+    fn remove_half_snapshots(&self) {
+        for path in self.snapshots() {
+            if path.extension().is_some_and(|end| end == "generating") {
+                tracing::info!(file = %path.display(), "store: removing a half-made snapshot");
+                let _ = fs::remove_file(path);
+            }
+        }
+    }
+
+    fn move_snapshots(&self, now: Wall) {
+        let aside = self.path.join(self.unused(&format!("snapshots-{}", now.0)));
+        for path in self.snapshots() {
+            let Some(name) = path.file_name() else { continue };
+            let moved =
+                fs::create_dir_all(&aside).and_then(|()| fs::rename(&path, aside.join(name)));
+            if moved.is_err() {
+                let _ = fs::remove_file(&path);
+            }
+        }
+        self.forget_oldest_asides();
+    }
+
+    fn snapshots(&self) -> Vec<PathBuf> {
+        let Ok(files) = fs::read_dir(self.db()) else { return Vec::new() };
+        let paths = files.flatten().map(|file| file.path());
+        let snapshot = |path: &PathBuf| {
+            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("snap."))
+        };
+        paths.filter(snapshot).collect()
+    }
+
+    /// Keeps the newest of what was moved away; names end in the time.
+    fn forget_oldest_asides(&self) {
+        let Ok(files) = fs::read_dir(&self.path) else { return };
+        let names = files.flatten().map(|file| file.file_name().to_string_lossy().into_owned());
+        let all: Vec<String> = names.collect();
+        for prefix in ["set-aside-", "snapshots-"] {
+            let mut asides: Vec<&String> = all.iter().filter(|n| n.starts_with(prefix)).collect();
+            asides.sort();
+            let surplus = asides.len().saturating_sub(ASIDE_MAX);
+            for name in &asides[..surplus] {
+                let _ = fs::remove_dir_all(self.path.join(name));
+            }
+        }
+    }
+
+    /// A name that nothing in the folder has: two may come in one millisecond.
+    fn unused(&self, name: &str) -> String {
+        let tried = (0..).map(|n| if n == 0 { name.to_owned() } else { format!("{name}.{n}") });
+        let mut free = tried.filter(|name| !self.path.join(name).exists());
+        free.next().expect("an endless row of names has a free one")
+    }
+
+    fn db(&self) -> PathBuf {
+        self.path.join("db")
+    }
+
+    fn say(&self, error: &io::Error) -> String {
+        format!("{}: {error}", self.path.display())
+    }
+}
+
+/// Refuses to touch a disk that is nearly full.
+///
+/// # Errors
+///
+/// How little is left, or what the disk says.
+pub fn enough_room(path: &Path) -> Result<(), String> {
+    let stat = rustix::fs::statvfs(path).map_err(|e| format!("{}: {e}", path.display()))?;
+    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+    if free < FREE_MIN_BYTES {
+        let mib = free >> 20;
+        return Err(format!("{}: only {mib} MiB left on the disk", path.display()));
+    }
+    Ok(())
+}
+
+/// The key of a lane's next number in the `meta` tree.
+pub fn next_key(lane: Lane) -> String {
+    format!("next/{}", lane.name())
+}
+
+/// The key of a lane's bytes in the `meta` tree.
+pub fn bytes_key(lane: Lane) -> String {
+    format!("bytes/{}", lane.name())
+}
+
+/// What a panic said.
+pub fn said(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message").to_owned()
+}
+
+/// The floor is written behind the chunks it counts: so the last chunk or the floor, whichever is
+/// higher, is right after any cut, and a drained lane starts no number again.
+fn next_number(tree: &Tree, meta: &Tree, lane: Lane) -> Result<u64, sled::Error> {
+    let floor = number(meta, &next_key(lane))?.unwrap_or(1);
+    // Touched so that a broken head is found here rather than in the middle of a drain.
+    tree.first()?;
+    let Some((key, value)) = tree.last()? else { return Ok(floor) };
+    let first = u64::from_be_bytes(key.as_ref().try_into().unwrap_or([0; 8]));
+    let last = Chunk::decode(first, &value).map_or(first, |chunk| chunk.last);
+    Ok(floor.max(last + 1))
+}
+
+fn number(meta: &Tree, key: &str) -> Result<Option<u64>, sled::Error> {
+    let value = meta.get(key)?;
+    Ok(value.and_then(|value| value.as_ref().try_into().ok()).map(u64::from_be_bytes))
+}
+
+fn random() -> u64 {
+    let mut bytes = [0; 8];
+    // Without the kernel's random numbers, the process id and the time still differ between stores.
+    if getrandom::fill(&mut bytes).is_err() {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+        let mixed = (time.tv_nsec as u64) << 32 | u64::from(std::process::id());
+        return mixed ^ (time.tv_sec as u64).rotate_left(17);
+    }
+    u64::from_be_bytes(bytes)
+}
+
+fn sync_dir(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Wall = Wall(1_700_000_000_000);
+
+    #[test]
+    fn a_store_keeps_its_epoch_and_values() {
+        let dir = tempfile::tempdir().unwrap();
+        let epoch = filled(dir.path());
+        let (opened, aside) = Folder::take(dir.path()).unwrap().open(NOW).unwrap();
+        assert_eq!((opened.epoch, aside), (epoch, None));
+        assert_eq!(opened.entries, [("lease/1".to_owned(), b"{}".to_vec())]);
+        assert!(!dir.path().join("opening").exists());
+    }
+
+    #[test]
+    fn a_second_daemon_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let _first = Folder::take(dir.path()).unwrap();
+        let why = Folder::take(dir.path()).unwrap_err();
+        assert!(why.contains("another process"), "{why}");
+    }
+
+    #[test]
+    fn a_half_made_snapshot_costs_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let epoch = filled(dir.path());
+        let name = "db/snap.00000000000FFFFF.generating";
+        fs::write(dir.path().join(name), b"cut").unwrap();
+        let (opened, aside) = Folder::take(dir.path()).unwrap().open(NOW).unwrap();
+        assert_eq!((opened.epoch, aside), (epoch, None));
+    }
+
+    #[test]
+    fn a_store_that_came_back_empty_is_not_taken_for_new() {
+        let dir = tempfile::tempdir().unwrap();
+        let epoch = filled(dir.path());
+        fs::remove_dir_all(dir.path().join("db")).unwrap();
+        let (opened, aside) = Folder::take(dir.path()).unwrap().open(NOW).unwrap();
+        assert_ne!(opened.epoch, epoch);
+        assert!(aside.unwrap().why.contains("empty"));
+    }
+
+    #[test]
+    fn three_deaths_while_opening_set_it_aside_and_two_do_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let epoch = filled(dir.path());
+        for deaths in 1..DEATHS_MAX {
+            fs::write(dir.path().join("opening"), format!("{deaths}\n")).unwrap();
+            let (opened, aside) = Folder::take(dir.path()).unwrap().open(NOW).unwrap();
+            assert_eq!((opened.epoch, aside), (epoch, None));
+        }
+        fs::write(dir.path().join("opening"), format!("{DEATHS_MAX}\n")).unwrap();
+        let (opened, aside) = Folder::take(dir.path()).unwrap().open(NOW).unwrap();
+        assert_ne!(opened.epoch, epoch);
+        let moved_to = aside.unwrap().moved_to;
+        assert!(dir.path().join(moved_to).join("db").exists(), "nothing kept for a later look");
+    }
+
+    /// Every cut and many flips of each file: it opens, as the same store or as a new one that
+    /// says so.
+    #[test]
+    fn broken_files_never_stop_it() {
+        for (file, keep) in [("db", 0), ("db", 4_096), ("db", 100_000), ("conf", 0), ("conf", 9)] {
+            let dir = tempfile::tempdir().unwrap();
+            let epoch = filled(dir.path());
+            let path = dir.path().join("db").join(file);
+            File::options().write(true).open(path).unwrap().set_len(keep).unwrap();
+            let (opened, aside) = Folder::take(dir.path()).unwrap().open(NOW).unwrap();
+            assert_eq!(opened.epoch == epoch, aside.is_none(), "{file} cut to {keep}");
+            if opened.epoch == epoch {
+                assert_eq!(opened.entries.len(), 1, "{file} cut to {keep} lost a value silently");
+            }
+        }
+    }
+
+    #[test]
+    fn only_the_newest_asides_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::take(dir.path()).unwrap();
+        for n in 0..5 {
+            fs::create_dir_all(dir.path().join("db")).unwrap();
+            folder.set_aside("test", Wall(NOW.0 + n)).unwrap();
+        }
+        let left = fs::read_dir(dir.path()).unwrap().flatten();
+        let names = left.map(|file| file.file_name().to_string_lossy().into_owned());
+        let asides: Vec<String> = names.filter(|name| name.starts_with("set-aside-")).collect();
+        assert_eq!(asides.len(), ASIDE_MAX);
+        assert!(asides.contains(&format!("set-aside-{}", NOW.0 + 4)));
+    }
+
+    /// A store with one kept value, closed cleanly.
+    fn filled(path: &Path) -> u64 {
+        let folder = Folder::take(path).unwrap();
+        let (opened, aside) = folder.open(NOW).unwrap();
+        assert_eq!(aside, None);
+        opened.kept.insert("lease/1", b"{}").unwrap();
+        opened.db.flush().unwrap();
+        opened.epoch
+    }
+}

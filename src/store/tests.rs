@@ -1,0 +1,218 @@
+//! The whole store on a real disk: what is promised, seen from outside.
+
+use std::sync::mpsc::{Receiver, channel};
+
+use super::*;
+use crate::record::{Record, Sensed};
+
+#[test]
+fn what_is_durable_is_there_after_a_restart_and_numbers_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = Rig::start(dir.path());
+    rig.push(vec![bay(0), keep("lease/1", Some("{}")), keep("gone", None)], 3);
+    rig.durable(3);
+    let epoch = rig.store.status().epoch;
+    rig.stop();
+
+    let rig = Rig::start(dir.path());
+    assert_eq!(rig.kept.entries, [("lease/1".to_owned(), b"{}".to_vec())]);
+    assert_eq!(rig.store.status().epoch, epoch);
+    assert_eq!(rig.read_all(Lane::Events), [(1, 0)]);
+    rig.push(vec![bay(1)], 1);
+    rig.durable(1);
+    assert_eq!(rig.read_all(Lane::Events), [(1, 0), (2, 1)]);
+    assert!(rig.notices.try_recv().is_err(), "a good store gave a notice");
+}
+
+#[test]
+fn a_drained_lane_gives_no_number_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = Rig::start(dir.path());
+    rig.push(vec![bay(0), bay(1)], 2);
+    rig.durable(2);
+    rig.store.remove(Lane::Events, 1);
+    let mut tide = rig.store.tide();
+    while tide.borrow_and_update().removed[Lane::Events as usize] < 2 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert_eq!(rig.read_all(Lane::Events), []);
+    let lane = rig.store.status().lanes[Lane::Events as usize].clone();
+    assert_eq!((lane.records, lane.bytes, lane.next), (0, 0, 3));
+    rig.stop();
+
+    let rig = Rig::start(dir.path());
+    rig.push(vec![bay(2)], 1);
+    rig.durable(1);
+    assert_eq!(rig.read_all(Lane::Events), [(3, 2)]);
+}
+
+#[test]
+fn a_lane_above_its_bound_loses_its_oldest_and_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    // 1 % of 16 MiB for events: about 160 KiB, or 1,400 records.
+    let table = StoreTable {
+        backlog_mib: 16,
+        alarms_percent: 10,
+        events_percent: 1,
+        aggregates_percent: 89,
+        ..quick()
+    };
+    let rig = Rig::with(dir.path(), &table);
+    for n in 0..4 {
+        rig.push((0..1_000).map(|i| bay(n * 1_000 + i)).collect(), (n + 1) * 1_000);
+        rig.durable((n + 1) * 1_000);
+    }
+    let status = rig.store.status();
+    let lane = &status.lanes[Lane::Events as usize];
+    assert!(lane.bytes <= lane.bytes_max, "{} of {}", lane.bytes, lane.bytes_max);
+    let left = rig.read_all(Lane::Events);
+    assert_eq!(left.last(), Some(&(4_000, 3_999)), "the newest went");
+    assert_eq!(lane.dropped, 4_000 - left.len() as u64);
+    let gaps = rig.chunks(Lane::Alarms);
+    let mut told = 0;
+    for gap in gaps.iter().flat_map(lines) {
+        assert_eq!((gap["type"].as_str(), gap["of"].as_str()), (Some("gap"), Some("events")));
+        assert_eq!(gap["first"].as_u64().unwrap(), told + 1, "gaps leave something out");
+        told = gap["last"].as_u64().unwrap();
+    }
+    assert_eq!(told, lane.dropped);
+}
+
+#[test]
+fn without_a_disk_it_keeps_waiting_and_says_so_once() {
+    let dir = tempfile::tempdir().unwrap();
+    // A file where the folder should be: root may write anywhere, but not below a file.
+    let path = dir.path().join("taken");
+    std::fs::write(&path, b"").unwrap();
+    let rig = Rig::start(&path);
+    assert!(matches!(rig.notices.try_recv(), Ok(Body::StoreDegraded { .. })));
+    rig.push(vec![bay(0)], 1);
+    assert_eq!(*rig.store.durable().borrow(), Ticket(0));
+    assert!(rig.store.status().degraded.is_some());
+    assert_eq!(rig.store.read(Lane::Events, 1, 2), Found::Away);
+    assert!(rig.store.queued_bytes() > 0);
+    assert!(rig.notices.try_recv().is_err(), "told twice");
+}
+
+#[test]
+fn a_broken_value_is_put_aside_and_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = Rig::start(dir.path());
+    for n in 0..3 {
+        rig.push(vec![bay(n)], n + 1);
+        rig.durable(n + 1);
+    }
+    {
+        let trees = lock(&rig.store.shared.trees);
+        let tree = &trees.as_ref().unwrap()[Lane::Events as usize];
+        tree.insert(2_u64.to_be_bytes(), b"nonsense").unwrap();
+    }
+    assert_eq!(rig.store.read(Lane::Events, 2, 4), Found::Unreadable { first: 2 });
+    rig.store.remove(Lane::Events, 1);
+    rig.store.put_aside(Lane::Events, 2, "test");
+    let mut tide = rig.store.tide();
+    while tide.borrow_and_update().removed[Lane::Events as usize] < 3 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert_eq!(rig.read_all(Lane::Events), [(3, 2)]);
+    let gap = &lines(&rig.chunks(Lane::Alarms)[0])[0];
+    assert_eq!((gap["first"].as_u64(), gap["last"].as_u64()), (Some(2), Some(2)));
+}
+
+#[test]
+fn a_read_that_fails_twice_sets_the_store_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = Rig::start(dir.path());
+    rig.push(vec![bay(0)], 1);
+    rig.durable(1);
+    let epoch = rig.store.status().epoch;
+    rig.queue.suspect("test".to_owned());
+    let first = rig.notices.recv_timeout(Duration::from_secs(10)).unwrap();
+    assert!(matches!(first, Body::StoreDegraded { .. }), "{first:?}");
+    let second = rig.notices.recv_timeout(Duration::from_secs(10)).unwrap();
+    assert!(matches!(second, Body::StoreBack { .. }), "{second:?}");
+    assert_eq!(rig.read_all(Lane::Events), [(1, 0)], "opening anew lost something");
+    rig.queue.suspect("test".to_owned());
+    let third = rig.notices.recv_timeout(Duration::from_secs(10)).unwrap();
+    assert!(matches!(third, Body::StoreSetAside { .. }), "{third:?}");
+    rig.push(vec![bay(1)], 2);
+    rig.durable(2);
+    assert_ne!(rig.store.status().epoch, epoch);
+    assert_eq!(rig.read_all(Lane::Events), [(1, 1)]);
+}
+
+struct Rig {
+    store: Store,
+    queue: Arc<Queue>,
+    kept: Kept,
+    notices: Receiver<Body>,
+}
+
+impl Rig {
+    fn start(path: &std::path::Path) -> Rig {
+        Rig::with(path, &quick())
+    }
+
+    fn with(path: &std::path::Path, table: &StoreTable) -> Rig {
+        let (sender, notices) = channel();
+        let tell = move |body| sender.send(body).is_ok();
+        let boot = "boot".to_owned();
+        let (store, kept) = start(table, path.to_owned(), boot, Clock::real(), tell, |_| true);
+        Rig { queue: store.queue(), store, kept, notices }
+    }
+
+    fn push(&self, items: Vec<Item>, upto: u64) {
+        self.queue.push(items, Ticket(upto), true);
+    }
+
+    fn durable(&self, upto: u64) {
+        let mark = self.store.durable();
+        let began = std::time::Instant::now();
+        while *mark.borrow() < Ticket(upto) {
+            assert!(began.elapsed() < Duration::from_secs(20), "never durable");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// `(seq, bay)` of all that is committed.
+    fn read_all(&self, lane: Lane) -> Vec<(u64, u64)> {
+        let chunks = self.chunks(lane);
+        let lines = chunks.iter().flat_map(lines);
+        let pair = |line: serde_json::Value| {
+            (line["seq"].as_u64().unwrap(), line["bay"].as_str().unwrap().parse().unwrap())
+        };
+        lines.map(pair).collect()
+    }
+
+    fn chunks(&self, lane: Lane) -> Vec<Chunk> {
+        let before = self.store.tide().borrow().committed[lane as usize];
+        let mut from = 0;
+        let mut all = Vec::new();
+        while let Found::Chunk(chunk) = self.store.read(lane, from, before) {
+            from = chunk.last + 1;
+            all.push(chunk);
+        }
+        all
+    }
+
+    fn stop(self) {
+        assert!(self.store.stop(Duration::from_secs(20)), "did not stop");
+    }
+}
+
+fn quick() -> StoreTable {
+    StoreTable { commit_ms: 5, ..StoreTable::default() }
+}
+
+fn bay(n: u64) -> Item {
+    let body = Body::Bay { bay: n.to_string(), from: Sensed::Free, to: Sensed::Occupied };
+    Item::Record(Record::new(Lane::Events, Clock::real().now(), body))
+}
+
+fn keep(key: &str, value: Option<&str>) -> Item {
+    Item::Keep { key: key.to_owned(), value: value.map(|v| v.as_bytes().to_vec()) }
+}
+
+fn lines(chunk: &Chunk) -> Vec<serde_json::Value> {
+    serde_json::from_str(&chunk.json).unwrap()
+}

@@ -1,0 +1,508 @@
+//! The store's thread: everything that waits goes in one barrier, and only then is it durable.
+//!
+//! A commit writes removals, chunks, kept values and each lane's next number, in this order, and
+//! ends with one flush. Any error or panic of sled closes the store: what was taken goes back to the
+//! queue, what may half stand on the disk is cut off when the store opens again, and its numbers
+//! are given again, since none was published. Near its bound a lane loses its oldest chunks, told by
+//! a gap record (merging old windows into coarser ones comes with a later form of this file).
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, TrySendError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use super::chunk::{self, Chunk};
+use super::open::{self, Aside, Folder, Opened};
+use super::queue::{Batch, Queue, Removal, Taken};
+use super::{LaneStatus, Shared, Tide, lock};
+use crate::config::StoreTable;
+use crate::gateway::{Kept, Ticket};
+use crate::record::{Body, Lane, Record};
+use crate::time::{Clock, Wall};
+
+/// Between attempts to open a store that could not be opened or written.
+const RETRY: Duration = Duration::from_secs(10);
+/// How often an idle thread looks after notices that nobody took.
+const IDLE: Duration = Duration::from_secs(1);
+/// Removed at once when a lane meets its bound, as a share of the bound: one gap record then tells
+/// of many records instead of each commit making one.
+const SLAB: u64 = 64;
+/// Notices that wait for an owner with a full queue; each comes at most once in 10 s.
+const NOTICES_MAX: usize = 16;
+/// Unreadable chunks kept for a later look: 4 MiB at the most.
+const ASIDE_MAX: usize = 64;
+
+/// What a writer is made of.
+pub struct Parts {
+    pub settings: StoreTable,
+    pub path: PathBuf,
+    pub boot: String,
+    pub clock: Clock,
+    pub notices: Box<dyn Fn(Body) -> bool + Send>,
+    /// Takes what was kept when the store opened only after the start.
+    pub late: Box<dyn Fn(Kept) -> bool + Send>,
+    pub queue: Arc<Queue>,
+    pub shared: Arc<Shared>,
+    pub durable: watch::Sender<Ticket>,
+    pub tide: watch::Sender<Tide>,
+}
+
+pub struct Writer {
+    parts: Parts,
+    folder: Option<Folder>,
+    opened: Option<Opened>,
+    /// Marks of the last barrier; `committed` is where numbering goes on.
+    mark: Tide,
+    bytes: [u64; 3],
+    bytes_max: [u64; 3],
+    dropped: [u64; 3],
+    degraded_since: Option<Instant>,
+    /// Reads that failed inside sled since the last delivered chunk went.
+    strikes: u32,
+    notices: Vec<Body>,
+    /// Kept values found too late for the start, until the owner takes them.
+    late: Option<Kept>,
+}
+
+impl Writer {
+    pub fn new(parts: Parts) -> Writer {
+        let table = &parts.settings;
+        let shares = [table.alarms_percent, table.events_percent, table.aggregates_percent];
+        let backlog_bytes = u64::from(table.backlog_mib) << 20;
+        Writer {
+            bytes_max: shares.map(|percent| backlog_bytes / 100 * u64::from(percent)),
+            parts,
+            folder: None,
+            opened: None,
+            mark: Tide::default(),
+            bytes: [0; 3],
+            dropped: [0; 3],
+            degraded_since: None,
+            strikes: 0,
+            notices: Vec::new(),
+            late: None,
+        }
+    }
+
+    /// Works until the queue is stopped; hands what was kept to `first_open`.
+    pub fn run(mut self, first_open: &SyncSender<Kept>) {
+        let entries = self.open();
+        let found = self.opened.is_some();
+        // Nobody listens any more if the start waited long enough: then it is late.
+        if let Err(unheard) = first_open.try_send(Kept { entries }) {
+            let (TrySendError::Full(kept) | TrySendError::Disconnected(kept)) = unheard;
+            self.late = found.then_some(kept);
+        }
+        let gather = Duration::from_millis(u64::from(self.parts.settings.commit_ms));
+        loop {
+            self.give_notices();
+            if self.opened.is_none() {
+                self.parts.queue.rest(RETRY);
+                // What a store of this run lost and found again holds, the gateway knows better.
+                let first = self.mark.generation == 0;
+                let entries = self.open();
+                if first && self.opened.is_some() {
+                    self.late = Some(Kept { entries });
+                }
+                if self.opened.is_none() && self.parts.queue.stopping() {
+                    tracing::error!("store: stopped without a disk; what waited is lost");
+                    return;
+                }
+                continue;
+            }
+            match self.parts.queue.take(gather, IDLE) {
+                Taken::Batch(batch) => self.commit(batch),
+                Taken::Suspected(why) => self.suspected(&why),
+                Taken::Nothing => (),
+                Taken::Stopped => return self.close(),
+            }
+        }
+    }
+
+    /// Opens or makes the store, and says which way it went; what was kept, if it opened.
+    fn open(&mut self) -> Vec<(String, Vec<u8>)> {
+        match self.try_open() {
+            Ok((mut opened, aside)) => {
+                let entries = std::mem::take(&mut opened.entries);
+                if let Some(aside) = aside {
+                    self.tell_aside(aside);
+                }
+                if let Err(why) = self.adopt(opened) {
+                    self.degrade(&why);
+                    return Vec::new();
+                }
+                self.back();
+                let mut status = lock(&self.parts.shared.status);
+                status.restored = entries.len() as u64;
+                entries
+            }
+            Err(why) => {
+                self.degrade(&why);
+                Vec::new()
+            }
+        }
+    }
+
+    fn try_open(&mut self) -> Result<(Opened, Option<Aside>), String> {
+        let now = self.parts.clock.now().wall;
+        if self.folder.is_none() {
+            self.folder = Some(Folder::take(&self.parts.path)?);
+        }
+        self.folder.as_ref().expect("taken above").open(now)
+    }
+
+    /// Takes over an opened store. If it is the one used before in this run, what was written
+    /// without a barrier is cut off: it is still in the queue and gets the same numbers again.
+    fn adopt(&mut self, mut opened: Opened) -> Result<(), String> {
+        if self.mark.epoch == Some(opened.epoch) {
+            for lane in Lane::ALL {
+                let tail = self.mark.committed[lane as usize];
+                let tree = &opened.lanes[lane as usize];
+                for key in tree.range(tail.to_be_bytes()..).keys() {
+                    let key = key.map_err(|error| error.to_string())?;
+                    tree.remove(key).map_err(|error| error.to_string())?;
+                }
+                opened.next[lane as usize] = tail;
+            }
+        } else {
+            self.mark.removed = [0; 3];
+        }
+        self.mark.generation += 1;
+        self.mark.epoch = Some(opened.epoch);
+        self.mark.committed = opened.next;
+        self.bytes = opened.bytes;
+        *lock(&self.parts.shared.trees) = Some(opened.lanes.clone());
+        let epoch = format!("{:016x}", opened.epoch);
+        self.opened = Some(opened);
+        tracing::info!(epoch, next = ?self.mark.committed, "store: open");
+        self.publish();
+        Ok(())
+    }
+
+    fn commit(&mut self, batch: Batch) {
+        let began = Instant::now();
+        let forgotten = batch.forgotten;
+        let written = catch_unwind(AssertUnwindSafe(|| self.write(&batch)));
+        let written =
+            written.unwrap_or_else(|panic| Err(format!("sled panicked: {}", open::said(&*panic))));
+        match written {
+            Ok(outcome) => {
+                self.mark.committed = outcome.next;
+                for removal in &batch.removals {
+                    let mark = &mut self.mark.removed[removal.lane as usize];
+                    *mark = (*mark).max(removal.first + 1);
+                    self.strikes = 0;
+                }
+                self.bytes = outcome.bytes;
+                let given_up = forgotten.iter().zip(outcome.given_up);
+                for (sum, (forgotten, given_up)) in self.dropped.iter_mut().zip(given_up) {
+                    *sum += forgotten + given_up;
+                }
+                self.parts.durable.send_if_modified(|mark| {
+                    let grows = batch.upto > *mark;
+                    *mark = batch.upto.max(*mark);
+                    grows
+                });
+                self.count_commit(began.elapsed());
+                self.publish();
+            }
+            Err(why) => {
+                self.parts.queue.put_back(batch);
+                self.degrade(&why);
+            }
+        }
+    }
+
+    /// Everything up to and with the barrier.
+    fn write(&mut self, batch: &Batch) -> Result<Outcome, String> {
+        open::enough_room(&self.parts.path)?;
+        let now = self.parts.clock.now();
+        let opened = self.opened.as_ref().ok_or("there is no store")?;
+        let mut write = Write {
+            opened,
+            outcome: Outcome { next: self.mark.committed, bytes: self.bytes, given_up: [0; 3] },
+            gaps: Vec::new(),
+        };
+        for removal in &batch.removals {
+            write.remove(removal)?;
+        }
+        for (at, count) in batch.forgotten.into_iter().enumerate() {
+            let why = "the disk stalled and memory for waiting records was full";
+            write.gap(Lane::ALL[at], count, None, why);
+        }
+        // Alarms last: gaps of the other lanes are alarms.
+        for lane in [Lane::Events, Lane::Aggregates, Lane::Alarms] {
+            let mut records: Vec<Record> = batch.lanes[lane as usize].iter().cloned().collect();
+            if lane == Lane::Alarms {
+                write.bound(lane, self.bytes_max[lane as usize])?;
+                let gaps = std::mem::take(&mut write.gaps);
+                records.extend(gaps.into_iter().map(|gap| Record::new(Lane::Alarms, now, gap)));
+            }
+            write.append(lane, &records, &self.parts.boot)?;
+            if lane != Lane::Alarms {
+                write.bound(lane, self.bytes_max[lane as usize])?;
+            }
+        }
+        for (key, value) in &batch.kept {
+            match value {
+                Some(value) => opened.kept.insert(key, value.as_slice()).map(drop),
+                None => opened.kept.remove(key).map(drop),
+            }
+            .map_err(|error| error.to_string())?;
+        }
+        write.numbers(self.mark.committed, self.bytes)?;
+        let outcome = write.outcome;
+        opened.db.flush().map_err(|error| error.to_string())?;
+        Ok(outcome)
+    }
+
+    /// A reader met a fault inside sled. The first time the store is opened anew, which cures a
+    /// passing one; the second time, with nothing delivered in between, it is set aside.
+    fn suspected(&mut self, why: &str) {
+        self.strikes += 1;
+        tracing::warn!(why, strikes = self.strikes, "store: a read failed");
+        if self.strikes < 2 {
+            self.degrade(why);
+            self.open();
+            return;
+        }
+        self.close();
+        let now = self.parts.clock.now().wall;
+        let Some(folder) = &self.folder else { return };
+        match folder.set_aside(why, now) {
+            Ok(aside) => {
+                self.strikes = 0;
+                self.tell_aside(aside);
+                self.open();
+            }
+            Err(why) => self.degrade(&why),
+        }
+    }
+
+    fn tell_aside(&mut self, aside: Aside) {
+        tracing::error!(why = aside.why, moved_to = aside.moved_to, "store: set aside");
+        lock(&self.parts.shared.status).set_aside += 1;
+        self.notice(Body::StoreSetAside { why: aside.why, moved_to: aside.moved_to });
+    }
+
+    fn degrade(&mut self, why: &str) {
+        self.close();
+        lock(&self.parts.shared.status).degraded = Some(why.to_owned());
+        if self.degraded_since.is_none() {
+            tracing::error!(why, "store: degraded; records wait in memory");
+            self.degraded_since = Some(Instant::now());
+            self.notice(Body::StoreDegraded { why: why.to_owned() });
+        } else {
+            tracing::debug!(why, "store: still degraded");
+        }
+    }
+
+    fn back(&mut self) {
+        lock(&self.parts.shared.status).degraded = None;
+        if let Some(since) = self.degraded_since.take() {
+            let degraded_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+            tracing::info!(degraded_ms, "store: written again");
+            self.notice(Body::StoreBack { degraded_ms });
+        }
+    }
+
+    /// Lets go of sled and its files, whatever state they are in.
+    fn close(&mut self) {
+        let trees = lock(&self.parts.shared.trees).take();
+        let opened = self.opened.take();
+        let dropped = catch_unwind(AssertUnwindSafe(move || drop((trees, opened))));
+        if dropped.is_err() {
+            tracing::warn!("store: sled panicked while closing");
+        }
+    }
+
+    fn notice(&mut self, body: Body) {
+        if self.notices.len() < NOTICES_MAX {
+            self.notices.push(body);
+        }
+        self.give_notices();
+    }
+
+    fn give_notices(&mut self) {
+        if let Some(kept) = self.late.take()
+            && !(self.parts.late)(kept.clone())
+        {
+            self.late = Some(kept);
+        }
+        while let Some(body) = self.notices.first() {
+            if !(self.parts.notices)(body.clone()) {
+                return;
+            }
+            self.notices.remove(0);
+        }
+    }
+
+    fn count_commit(&self, took: Duration) {
+        let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        let mut status = lock(&self.parts.shared.status);
+        status.commits += 1;
+        status.last_commit_ms = ms;
+        status.longest_commit_ms = status.longest_commit_ms.max(ms);
+    }
+
+    /// Tells readers and watchers what is durable now.
+    fn publish(&mut self) {
+        let Some(opened) = &self.opened else { return };
+        let mut lanes: [LaneStatus; 3] = Default::default();
+        for (at, status) in lanes.iter_mut().enumerate() {
+            let head = catch_unwind(AssertUnwindSafe(|| head(&opened.lanes[at])));
+            let head = head.ok().flatten();
+            if head.is_none() {
+                self.bytes[at] = 0;
+            }
+            let next = self.mark.committed[at];
+            *status = LaneStatus {
+                records: head.as_ref().map_or(0, |(first, _)| next.saturating_sub(*first)),
+                bytes: self.bytes[at],
+                bytes_max: self.bytes_max[at],
+                oldest_at: head.and_then(|(_, at)| at),
+                next,
+                dropped: self.dropped[at],
+            };
+        }
+        {
+            let mut status = lock(&self.parts.shared.status);
+            status.lanes = lanes;
+            status.epoch = self.mark.epoch;
+        }
+        self.parts.tide.send_replace(self.mark);
+    }
+}
+
+/// What a written batch changed.
+struct Outcome {
+    next: [u64; 3],
+    bytes: [u64; 3],
+    given_up: [u64; 3],
+}
+
+/// A batch being written.
+struct Write<'a> {
+    opened: &'a Opened,
+    outcome: Outcome,
+    gaps: Vec<Body>,
+}
+
+impl Write<'_> {
+    fn remove(&mut self, removal: &Removal) -> Result<(), String> {
+        let at = removal.lane as usize;
+        let tree = &self.opened.lanes[at];
+        let key = removal.first.to_be_bytes();
+        // Gone already where the lane's bound was faster than the delivery.
+        let Some(value) = tree.remove(key).map_err(|error| error.to_string())? else {
+            return Ok(());
+        };
+        self.outcome.bytes[at] =
+            self.outcome.bytes[at].saturating_sub((key.len() + value.len()) as u64);
+        if let Some(why) = removal.undelivered {
+            self.put_aside(removal, &value, why)?;
+        }
+        Ok(())
+    }
+
+    fn put_aside(&mut self, removal: &Removal, value: &[u8], why: &str) -> Result<(), String> {
+        let Removal { lane, first, .. } = *removal;
+        let tree = &self.opened.lanes[lane as usize];
+        let after = tree.get_gt(first.to_be_bytes()).map_err(|error| error.to_string())?;
+        let after = after.and_then(|(key, _)| key.as_ref().try_into().ok());
+        let next = after.map_or(self.outcome.next[lane as usize], u64::from_be_bytes);
+        let count = next.saturating_sub(first);
+        tracing::error!(lane = lane.name(), first, count, why, "store: records set aside");
+        if self.opened.aside.len() < ASIDE_MAX {
+            let key = format!("{}/{first:020}", lane.name());
+            self.opened.aside.insert(key, value).map_err(|error| error.to_string())?;
+        }
+        self.gap(lane, count, Some((first, next.saturating_sub(1))), why);
+        Ok(())
+    }
+
+    /// Counts records as given up, and says so on the alarm lane.
+    fn gap(&mut self, of: Lane, count: u64, span: Option<(u64, u64)>, why: &str) {
+        if count == 0 {
+            return;
+        }
+        tracing::warn!(lane = of.name(), count, why, "store: records given up");
+        let (first, last) = span.unzip();
+        self.gaps.push(Body::Gap { of, count, first, last, why: why.to_owned() });
+        if span.is_some() {
+            self.outcome.given_up[of as usize] += count;
+        }
+    }
+
+    fn append(&mut self, lane: Lane, records: &[Record], boot: &str) -> Result<(), String> {
+        let at = lane as usize;
+        let (chunks, refused) = chunk::pack(records, self.outcome.next[at], boot);
+        for chunk in chunks {
+            let key = chunk.first.to_be_bytes();
+            let value = chunk.encode();
+            self.opened.lanes[at].insert(key, value).map_err(|error| error.to_string())?;
+            self.outcome.next[at] = chunk.last + 1;
+            self.outcome.bytes[at] += chunk.stored_bytes();
+        }
+        if refused > 0 {
+            // An alarm too big for its own lane is only logged: its gap would be the same.
+            self.gap(lane, refused, None, "bigger than 64 KiB");
+            self.outcome.given_up[at] += refused;
+        }
+        Ok(())
+    }
+
+    /// Removes the oldest chunks of a lane above its bound.
+    fn bound(&mut self, lane: Lane, bytes_max: u64) -> Result<(), String> {
+        let at = lane as usize;
+        if self.outcome.bytes[at] <= bytes_max {
+            return Ok(());
+        }
+        let goal = bytes_max - bytes_max / SLAB;
+        let tree = &self.opened.lanes[at];
+        let mut span: Option<(u64, u64)> = None;
+        while self.outcome.bytes[at] > goal {
+            let Some((key, value)) = tree.pop_min().map_err(|error| error.to_string())? else {
+                break;
+            };
+            let first = u64::from_be_bytes(key.as_ref().try_into().unwrap_or([0; 8]));
+            let last = Chunk::decode(first, &value).map_or(first, |chunk| chunk.last);
+            span = Some((span.map_or(first, |(first, _)| first), last));
+            let bytes = (key.len() + value.len()) as u64;
+            self.outcome.bytes[at] = self.outcome.bytes[at].saturating_sub(bytes);
+        }
+        if let Some((first, last)) = span {
+            let why = format!("the backlog's bound of {} MiB was reached", bytes_max >> 20);
+            self.gap(lane, last - first + 1, Some((first, last)), &why);
+        }
+        Ok(())
+    }
+
+    /// Behind the chunks they count: see `open::next_number`.
+    fn numbers(&mut self, next: [u64; 3], bytes: [u64; 3]) -> Result<(), String> {
+        for lane in Lane::ALL {
+            let at = lane as usize;
+            let pairs = [
+                (open::next_key(lane), self.outcome.next[at], next[at]),
+                (open::bytes_key(lane), self.outcome.bytes[at], bytes[at]),
+            ];
+            for (key, value, before) in pairs {
+                if value != before {
+                    let written = self.opened.meta.insert(key, &value.to_be_bytes());
+                    written.map_err(|error| error.to_string())?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A lane's first number and when it was recorded.
+fn head(tree: &sled::Tree) -> Option<(u64, Option<Wall>)> {
+    let (key, value) = tree.first().ok().flatten()?;
+    let first = u64::from_be_bytes(key.as_ref().try_into().ok()?);
+    Some((first, Chunk::decode(first, &value).map(|chunk| chunk.at)))
+}

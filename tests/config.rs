@@ -1,0 +1,296 @@
+//! The configurations that the tree ships load, and broken ones are refused in words that help.
+//!
+//! The reference site is held to its published figures, so that nobody edits a garage out of it.
+//! Each broken configuration is the starter with one change; what the refusal must say (file, key,
+//! value, bound) stands beside the change.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use parkway::config::{self, Problem};
+use parkway::site::{NodeIx, NodeKind, SignKind, Site};
+
+const REFERENCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/jiefangbei/parkway.toml");
+const STARTER: &str = include_str!("../config/parkway.toml");
+const GARAGE: &str = include_str!("../config/garage.toml");
+
+/// A change to the starter (what stands there, what stands there instead), and words that the
+/// refusal must hold.
+type Broken = (&'static str, &'static str, &'static [&'static str]);
+
+const BROKEN_MAIN: &[Broken] = &[
+    ("gateway = \"first-edge-1\"", "gateway = \"edge 1\"", &["site.gateway", "\"edge 1\"", "32"]),
+    ("include = [\"garage.toml\"]", "include = [\"no.toml\"]", &["no.toml", "cannot read"]),
+    ("# listen = \"127.0.0.1:8080\"", "listen = \"0.0.0.0:80\"", &["http.listen", "token_file"]),
+    ("# listen = \"127.0.0.1:8080\"", "listen = \"here\"", &["http.listen", "\"here\""]),
+    ("\"127.0.0.1:1883\"", "\"broker\"", &["mqtt.broker", "\"broker\"", "host:port"]),
+    ("# user = \"...\"\n# password_c", "password_c", &["mqtt.user", "missing"]),
+    ("# keep_alive_s = 15", "keep_alive_s = 4", &["mqtt.keep_alive_s", "4", "5 to 600"]),
+    ("# window = 8", "window = 11", &["mqtt.window", "11", "1 to 10"]),
+    ("# commit_ms = 200", "commit_ms = 1", &["store.commit_ms", "5 to 10000"]),
+    ("# backlog_mib = 1024", "backlog_mib = 8", &["store.backlog_mib", "8", "16 to 1048576"]),
+    ("# events_percent = 60", "events_percent = 50", &["store", "make 90, not 100"]),
+    ("# stale_ms = 5000", "stale_ms = 900", &["line[panel].period_ms", "1000", "stale_ms (900)"]),
+    ("# unknown_max_percent = 20", "unknown_max_percent = 0", &["unknown_max_percent", "1 to 100"]),
+    (
+        "# full_falling = 97",
+        "full_falling = 90",
+        &["almost_full_rising", "90", "full_falling (90)"],
+    ),
+    ("[[class]]\nid = \"disabled\"", "[[class]]\nid = \"car\"", &["class[car]", "already"]),
+    ("{ disabled = 0, car = 120 }", "{ cars = 0 }", &["may_use_s.cars", "did you mean \"car\""]),
+    (
+        "id = \"door\"\nkind = \"door\"",
+        "id = \"portal\"\nkind = \"door\"",
+        &["node[portal]", "already"],
+    ),
+    ("kind = \"portal\"", "kind = \"fork\"", &["node", "no node of kind \"portal\""]),
+    ("to = \"portal\"", "to = \"portas\"", &["high-street>portas", "mean \"portal\""]),
+    ("to = \"portal\"", "to = \"high-street\"", &["to itself"]),
+    ("from = \"portal\"", "from = \"door\"", &["link", "to itself"]),
+    (
+        "from = \"portal\"\nto = \"door\"",
+        "from = \"door\"\nto = \"portal\"",
+        &["link", "no way", "\"door\""],
+    ),
+    ("speed_kmh = 25", "speed_kmh = 0", &["speed_kmh", "0 is outside 5 to 120"]),
+    ("length_m = 250", "length_m = 30000", &["length_m", "30000", "1 to 20000"]),
+    ("source = \"parkway's own reference controller", "source = \" \" # ", &["source", "empty"]),
+    ("points = 630", "points = 2001", &["profile[zone-controller].bays.points", "1 to 2000"]),
+    ("fault_base = 40", "fault_base = 65500", &["fault_base", "65535"]),
+    ("stride = 16", "stride = 4", &["profile[panel].callout.stride", "4", "12 registers"]),
+    ("displays = 64", "displays = 300", &["sign.displays", "300", "1 to 256"]),
+    ("127.0.0.1:1503", "127.0.0.1:1502", &["line[zc-1].tcp", "\"127.0.0.1:1502\"", "\"panel\""]),
+    ("# timeout_ms = 300", "timeout_ms = 5", &["line[panel].timeout_ms", "10 to 60000"]),
+    ("\"FOLLOW THE SIGNS\"", "\"FOLLOW THE SIGNS TO THE GARAGE\"", &["fallback", "24 characters"]),
+    ("node = \"portal\"", "", &["sign[call-out].node", "missing"]),
+    ("# show_s = 8", "keep_back = 8", &["sign[call-out].keep_back", "count sign"]),
+    ("# walk_s = { main = 95 }", "walk_s = { mine = 1 }", &["walk_s.mine", "no garage \"mine\""]),
+];
+
+const BROKEN_GARAGE: &[Broken] = &[
+    (
+        "profile = \"zone-controller\"",
+        "profile = \"zone\"",
+        &["unit[zc-1].profile", "zone-controller"],
+    ),
+    ("tcp = \"127.0.0.1:1502\"", "tcp = \"127.0.0.1:0\"", &["line[zc-1].tcp", "1 to 65535"]),
+    ("door = \"door\"", "door = \"gate\"", &["garage[main].door", "no node \"gate\""]),
+    ("cars_out = 1", "cars_out = 4", &["counter.cars_out", "4 is not below 4"]),
+    ("id = \"B2\"", "id = \"B1\"", &["level[B1]", "already"]),
+    ("bays = \"31-80\"", "bays = \"80-31\"", &["level[B2].zone[A].bays", "runs backwards"]),
+    ("first_point = 30", "first_point = 20", &["first_point", "point 20", "already senses"]),
+    ("first_point = 30", "first_point = 600", &["zone[A].bays", "point 630", "630"]),
+    ("disabled = \"1-4\"", "disabled = \"28-31\"", &["classes.disabled", "31 is not one of"]),
+    ("disabled = \"1-4\"", "disable = \"1-4\"", &["no class \"disable\"", "mean \"disabled\""]),
+    ("walk_s = 35", "walk_s = 4000", &["walk_s", "4000", "0 to 3600"]),
+    ("fallback = \"blank\"", "fallback = \"full\"", &["sign[s-main].fallback", "no room"]),
+    ("fallback = \"blank\"", "fallback = \"?\"", &["fallback", "\"?\"", "numbers only"]),
+    ("shows = [\"main\"]", "shows = [\"main/B3\"]", &["sign[s-main].shows", "\"main/B3\""]),
+    ("# min = 0", "min = 90\nmax = 20 #", &["sign[s-main].min", "90 is above max (20)"]),
+    ("# offset = 0", "offset = 10000 #", &["sign[s-main].offset", "-9999 to 9999"]),
+    ("index = 0", "index = 64", &["sign[s-main].index", "64 is outside 0 to 63"]),
+    (
+        "class = \"car\"                   #",
+        "class = \"bus\" #",
+        &["sign[s-main].class", "\"bus\""],
+    ),
+];
+
+/// What TOML itself refuses: with line and column.
+const NOT_TOML: &[Broken] = &[
+    ("name = \"Our first garage\"", "name = Our first", &["line 8, column"]),
+    ("# listen =", "port = 80 #", &["line 13, column 1", "unknown field `port`"]),
+    ("# keep_alive_s = 15", "keep_alive_s = \"15\"", &["line 23, column 16", "invalid type"]),
+    ("kind = \"surface\"", "kind = \"road\"", &["unknown variant `road`", "`surface`"]),
+    ("broker = \"127.0.0.1:1883\"", "", &["missing field `broker`", "line 18, column 1"]),
+];
+
+#[test]
+fn the_reference_site_has_its_published_figures() {
+    let site = load(Path::new(REFERENCE)).expect("the reference site is accepted").site;
+    assert_eq!(site.bays.len(), 21_000);
+    assert_eq!(site.garages.len(), 26);
+    let polled: Vec<_> = site.units.iter().filter(|unit| !unit.bays.is_empty()).collect();
+    assert_eq!(polled.len(), 34);
+    assert!(polled.iter().all(|unit| unit.bays.iter().flatten().count() <= 630));
+    let of_kind = |kind| site.nodes.iter().filter(|node| node.kind == kind).count();
+    assert_eq!(of_kind(NodeKind::Portal) + of_kind(NodeKind::Exit), 7, "connectors");
+    let ring = site.links.iter().filter(|link| link.kind == parkway::site::LinkKind::Ring);
+    assert_eq!(ring.map(|link| link.length_m).sum::<u32>(), 2_800);
+    for garage in &site.garages {
+        assert!((280..=1_600).contains(&garage.bays.len()), "{} is not of this site", garage.id);
+        assert!(garage.door_counter.is_some(), "{} has no loops", garage.id);
+    }
+    for zone in &site.zones {
+        assert!((60..=210).contains(&zone.bays.len()), "a zone of {}", zone.bays.len());
+    }
+    let no_bay = |class: &str| {
+        let class = site.class(class).expect("the class is configured");
+        !site.bays.iter().any(|bay| bay.class == class)
+    };
+    for class in ["car", "ev", "disabled", "tall", "permit", "vip", "family"] {
+        assert!(!no_bay(class), "no bay of class {class}");
+    }
+}
+
+#[test]
+fn every_garage_can_be_reached_from_every_place() {
+    let site = load(Path::new(REFERENCE)).expect("the reference site is accepted").site;
+    for (from, node) in (0..).map(NodeIx).zip(&site.nodes) {
+        if !matches!(node.kind, NodeKind::Approach | NodeKind::Portal | NodeKind::Fork) {
+            continue;
+        }
+        let reached = reach(&site, from);
+        for garage in &site.garages {
+            assert!(reached.contains(&garage.door), "no way from {} to {}", node.id, garage.id);
+        }
+    }
+}
+
+#[test]
+fn every_garage_is_signed_and_no_display_is_used_twice() {
+    let site = load(Path::new(REFERENCE)).expect("the reference site is accepted").site;
+    let mut displays = BTreeSet::new();
+    for sign in &site.signs {
+        let call_out = matches!(sign.kind, SignKind::CallOut { .. });
+        assert!(displays.insert((sign.unit, call_out, sign.index)), "{} shares a display", sign.id);
+    }
+    for garage in &site.garages {
+        assert!(site.sign(&format!("s-{}", garage.id)).is_some(), "{} has no sign", garage.id);
+    }
+    for node in site.nodes.iter().filter(|node| node.kind == NodeKind::Portal) {
+        for kind in ["s", "c"] {
+            assert!(
+                site.sign(&format!("{kind}-{}", node.id)).is_some(),
+                "{} lacks {kind}",
+                node.id
+            );
+        }
+    }
+}
+
+#[test]
+fn the_starter_is_accepted_and_its_comments_tell_the_defaults() {
+    let config = starter(STARTER, GARAGE).expect("the starter is accepted");
+    assert_eq!(config.site.bays.len(), 80);
+    // A comment that says "key = value" must say the default: taken out of its comment, it must
+    // change nothing. Those with dots for a value have no default.
+    let told = |text: &str| {
+        let lines = text.lines().map(|line| match line.strip_prefix("# ") {
+            Some(bare) if bare.contains(" = ") && !is_prose(bare) => bare,
+            Some(_) | None => line,
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    let spelt = starter(&told(STARTER), &told(GARAGE)).expect("defaults spelt out are accepted");
+    assert_eq!(spelt.guidance, config.guidance);
+    assert_eq!(spelt.store, config.store);
+    assert_eq!(spelt.mqtt, config.mqtt);
+    assert_eq!(spelt.http, config.http);
+    assert_eq!(spelt.log, config.log);
+    assert_eq!(format!("{:?}", spelt.site.lines), format!("{:?}", config.site.lines));
+    assert_eq!(format!("{:?}", spelt.site.signs), format!("{:?}", config.site.signs));
+    assert_eq!(format!("{:?}", spelt.site.zones), format!("{:?}", config.site.zones));
+    assert_eq!(format!("{:?}", spelt.site.garages), format!("{:?}", config.site.garages));
+    assert_eq!(format!("{:?}", spelt.site.classes), format!("{:?}", config.site.classes));
+}
+
+#[test]
+fn broken_configurations_are_refused_with_file_key_value_and_bound() {
+    for (from, to, words) in BROKEN_MAIN {
+        refused(&change(STARTER, from, to), GARAGE, to, words);
+    }
+    for (from, to, words) in BROKEN_GARAGE {
+        let problems = refused(STARTER, &change(GARAGE, from, to), to, words);
+        let found = problems.iter().any(|problem| problem.file.ends_with("garage.toml"));
+        assert!(found, "{to}: the refusal names another file: {problems:?}");
+    }
+}
+
+#[test]
+fn what_is_not_toml_is_refused_with_line_and_column() {
+    for (from, to, words) in NOT_TOML {
+        refused(&change(STARTER, from, to), GARAGE, to, words);
+    }
+}
+
+#[test]
+fn a_display_belongs_to_one_sign() {
+    let again = "[[sign]]\nid = \"s-2\"\nkind = \"count\"\nunit = \"panel\"\nindex = 0\n\
+                 fallback = \"blank\"\nshows = [\"main/B1\"]\n";
+    let words = ["sign[s-2].index", "already the display of sign \"s-main\""];
+    refused(STARTER, &format!("{GARAGE}\n{again}"), "a shared display", &words);
+}
+
+#[test]
+fn all_problems_of_all_files_are_told_at_once() {
+    let main = change(STARTER, "speed_kmh = 20", "speed_kmh = 500");
+    let main = change(&main, "# window = 8", "window = 0");
+    let garage = change(GARAGE, "door = \"door\"", "door = \"gate\"");
+    let garage = change(&garage, "shows = [\"main\"]", "shows = [\"other\"]");
+    let problems = starter(&main, &garage).expect_err("four things are wrong");
+    let keys: Vec<&str> = problems.iter().map(|problem| problem.key.as_str()).collect();
+    let expected =
+        ["mqtt.window", "link[portal>door].speed_kmh", "garage[main].door", "sign[s-main].shows"];
+    assert_eq!(keys, expected);
+}
+
+// ---- helpers ----
+
+fn load(path: &Path) -> Result<config::Config, String> {
+    config::load(path).map_err(|problems| {
+        problems.iter().map(|problem| format!("{problem}\n")).collect::<String>()
+    })
+}
+
+/// Writes the two files of the starter to a folder of their own and loads them.
+fn starter(main: &str, garage: &str) -> Result<config::Config, Vec<Problem>> {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text);
+    write("parkway.toml", main).expect("a file can be written");
+    write("garage.toml", garage).expect("a file can be written");
+    config::load(&folder.path().join("parkway.toml"))
+}
+
+fn refused(main: &str, garage: &str, what: &str, words: &[&str]) -> Vec<Problem> {
+    let problems = match starter(main, garage) {
+        Ok(_) => panic!("accepted: {what}"),
+        Err(problems) => problems,
+    };
+    let text: String = problems.iter().map(|problem| format!("{problem}\n")).collect();
+    for word in words {
+        assert!(text.contains(word), "{what}: \"{word}\" is not in:\n{text}");
+    }
+    assert!(text.contains(".toml"), "{what}: no file is named in:\n{text}");
+    problems
+}
+
+fn change(text: &str, from: &str, to: &str) -> String {
+    assert!(text.contains(from), "the starter does not say: {from}");
+    text.replacen(from, to, 1)
+}
+
+/// Whether a commented line is a sentence or has no default: not "key = value".
+fn is_prose(line: &str) -> bool {
+    let key = line.split(" = ").next().unwrap_or_default();
+    let plain = |c: char| c.is_ascii_lowercase() || c == '_';
+    !key.chars().all(plain)
+        || line.contains("\"...\"")
+        || key == "layout"
+        || key == "walk_s"
+        || key == "replies"
+}
+
+fn reach(site: &Site, from: NodeIx) -> BTreeSet<NodeIx> {
+    let mut reached = BTreeSet::from([from]);
+    let mut edge = vec![from];
+    while let Some(at) = edge.pop() {
+        for link in site.links.iter().filter(|link| link.from == at && !link.closed) {
+            if reached.insert(link.to) {
+                edge.push(link.to);
+            }
+        }
+    }
+    reached
+}

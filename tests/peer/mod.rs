@@ -1,0 +1,362 @@
+//! A Modbus TCP device on loopback that can lie, and a site of such devices.
+//!
+//! It works on raw sockets and threads, because a lie is a frame that no server library would
+//! send. Every request is noted, so that a test can say what reached the wire and when.
+#![allow(dead_code)]
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use parkway::gateway::Reading;
+use parkway::site::Site;
+
+/// One request as it came.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    pub at: Instant,
+    /// Which connection, from 0.
+    pub connection: usize,
+    /// Which request of all, from 0.
+    pub number: usize,
+    pub transaction: u16,
+    pub unit: u8,
+    pub function: u8,
+    pub first: u16,
+    /// How many are asked for, or the value of a single write.
+    pub count: u16,
+    /// Registers of a write.
+    pub words: Vec<u16>,
+}
+
+/// What the device does about a request.
+pub enum Act {
+    /// The true answer.
+    Answer,
+    /// These bytes, whatever they are.
+    Bytes(Vec<u8>),
+    /// The true answer, too late.
+    Late(Duration),
+    Silence,
+    Close,
+}
+
+/// A running device; it stops accepting when dropped.
+pub struct Peer {
+    pub address: SocketAddr,
+    log: Arc<Mutex<Vec<Seen>>>,
+    connections: Arc<AtomicUsize>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Peer {
+    /// A device that does what `act` says.
+    pub fn start(act: impl Fn(&Seen) -> Act + Send + Sync + 'static) -> Peer {
+        Peer::start_at(TcpListener::bind("127.0.0.1:0").unwrap(), act)
+    }
+
+    pub fn start_at(
+        listener: TcpListener,
+        act: impl Fn(&Seen) -> Act + Send + Sync + 'static,
+    ) -> Peer {
+        let address = listener.local_addr().unwrap();
+        let peer = Peer {
+            address,
+            log: Arc::default(),
+            connections: Arc::default(),
+            stop: Arc::default(),
+        };
+        let (log, connections, stop) =
+            (peer.log.clone(), peer.connections.clone(), peer.stop.clone());
+        let act: Arc<dyn Fn(&Seen) -> Act + Send + Sync> = Arc::new(act);
+        listener.set_nonblocking(true).unwrap();
+        thread::spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                match listener.accept() {
+                    Ok((stream, _)) => {
+                        let connection = connections.fetch_add(1, Ordering::Relaxed);
+                        let (log, stop, act) = (log.clone(), stop.clone(), act.clone());
+                        thread::spawn(move || serve(stream, connection, &log, &stop, &*act));
+                    }
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                        thread::sleep(Duration::from_millis(5));
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        });
+        peer
+    }
+
+    /// Everything asked so far.
+    pub fn seen(&self) -> Vec<Seen> {
+        self.log.lock().unwrap().clone()
+    }
+
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Closes every connection and accepts no more.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn serve(
+    mut stream: TcpStream,
+    connection: usize,
+    log: &Mutex<Vec<Seen>>,
+    stop: &AtomicBool,
+    act: &dyn Fn(&Seen) -> Act,
+) {
+    stream.set_nodelay(true).unwrap();
+    stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+    let mut head = [0u8; 7];
+    loop {
+        match fill(&mut stream, &mut head, stop) {
+            Some(()) => (),
+            None => return,
+        }
+        let mut body = vec![0u8; usize::from(u16::from_be_bytes([head[4], head[5]])) - 1];
+        if fill(&mut stream, &mut body, stop).is_none() {
+            return;
+        }
+        let word = |at: usize| u16::from_be_bytes([body[at], body[at + 1]]);
+        let words = match body[0] {
+            6 => vec![word(3)],
+            16 => (0..usize::from(word(3))).map(|n| word(6 + 2 * n)).collect(),
+            _ => Vec::new(),
+        };
+        let mut log_now = log.lock().unwrap();
+        let seen = Seen {
+            at: Instant::now(),
+            connection,
+            number: log_now.len(),
+            transaction: u16::from_be_bytes([head[0], head[1]]),
+            unit: head[6],
+            function: body[0],
+            first: word(1),
+            count: word(3),
+            words,
+        };
+        log_now.push(seen.clone());
+        drop(log_now);
+        let bytes = match act(&seen) {
+            Act::Answer => answer(&seen),
+            Act::Bytes(bytes) => bytes,
+            Act::Late(by) => {
+                thread::sleep(by);
+                answer(&seen)
+            }
+            Act::Silence => continue,
+            Act::Close => return,
+        };
+        if stream.write_all(&bytes).is_err() {
+            return;
+        }
+    }
+}
+
+/// Reads until full; `None` at the end of the stream or of the test.
+fn fill(stream: &mut TcpStream, buffer: &mut [u8], stop: &AtomicBool) -> Option<()> {
+    let mut have = 0;
+    while have < buffer.len() {
+        match stream.read(&mut buffer[have..]) {
+            Ok(0) => return None,
+            Ok(more) => have += more,
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                if stop.load(Ordering::Relaxed) {
+                    return None;
+                }
+            }
+            Err(_) => return None,
+        }
+    }
+    Some(())
+}
+
+/// What register `address` of a unit holds: different for every unit and address.
+pub fn register(unit: u8, address: u16) -> u16 {
+    let mixed = (u32::from(unit) * 65_537 + u32::from(address)).wrapping_mul(0x9e37_79b1);
+    (mixed >> 16) as u16
+}
+
+/// The answer of an honest device.
+pub fn answer(seen: &Seen) -> Vec<u8> {
+    let pdu = match seen.function {
+        3 | 4 => {
+            let mut pdu = vec![seen.function, (seen.count * 2) as u8];
+            for n in 0..seen.count {
+                pdu.extend(register(seen.unit, seen.first + n).to_be_bytes());
+            }
+            pdu
+        }
+        1 | 2 => {
+            let bytes = seen.count.div_ceil(8);
+            let mut pdu = vec![seen.function, bytes as u8];
+            pdu.extend((0..bytes).map(|n| register(seen.unit, seen.first / 8 + n) as u8));
+            pdu
+        }
+        function => {
+            let mut pdu = vec![function];
+            pdu.extend(seen.first.to_be_bytes());
+            pdu.extend(seen.count.to_be_bytes());
+            pdu
+        }
+    };
+    frame(seen.transaction, seen.unit, &pdu)
+}
+
+/// A refusal.
+pub fn exception(seen: &Seen, code: u8) -> Act {
+    Act::Bytes(frame(seen.transaction, seen.unit, &[seen.function | 0x80, code]))
+}
+
+pub fn frame(transaction: u16, unit: u8, pdu: &[u8]) -> Vec<u8> {
+    let mut bytes = transaction.to_be_bytes().to_vec();
+    bytes.extend([0, 0]);
+    bytes.extend((pdu.len() as u16 + 1).to_be_bytes());
+    bytes.push(unit);
+    bytes.extend(pdu);
+    bytes
+}
+
+/// What a test says about a line.
+pub struct LineOf<'a> {
+    pub address: SocketAddr,
+    pub period_ms: u32,
+    pub timeout_ms: u32,
+    /// Address and profile of each unit: "bays" (640 points in two blocks of 20 registers, and two
+    /// counters), "plain" (630 points in one block), "panel" (64 numbers from 0, 8 texts of 8
+    /// characters from 1000) or "mute" (4 numbers that answer no write).
+    pub units: &'a [(u8, &'a str)],
+}
+
+/// A site of these lines, read by the daemon's own parser; signs are named in TOML.
+pub fn site(lines: &[LineOf<'_>], signs: &str) -> Arc<Site> {
+    let mut text = String::from(HEAD);
+    let mut zones = String::new();
+    for (n, line) in lines.iter().enumerate() {
+        let LineOf { address, period_ms, timeout_ms, .. } = line;
+        text += &format!(
+            "[[line]]\nid = \"l{n}\"\ntcp = \"{address}\"\nperiod_ms = {period_ms}\n\
+             timeout_ms = {timeout_ms}\n"
+        );
+        for (unit, profile) in line.units {
+            text += &format!(
+                "[[line.unit]]\nid = \"u{n}-{unit}\"\naddress = {unit}\nprofile = \"{profile}\"\n"
+            );
+            if matches!(*profile, "bays" | "plain") {
+                zones += &format!(
+                    "[[garage.level.zone]]\nid = \"z{n}-{unit}\"\nbays = \"1-{}\"\n\
+                     unit = \"u{n}-{unit}\"\nfirst_point = 0\nwalk_s = 30\n",
+                    if *profile == "bays" { 640 } else { 630 }
+                );
+            }
+        }
+    }
+    text += GARAGE;
+    text += &zones;
+    // A site needs a bay; where no line of the test has one, a line nobody answers does.
+    if zones.is_empty() {
+        text += "[[garage.level.zone]]\nid = \"z\"\nbays = \"1\"\nunit = \"spare\"\n\
+                 first_point = 0\nwalk_s = 30\n[[line]]\nid = \"spare\"\ntcp = \"127.0.0.1:9\"\n\
+                 [[line.unit]]\nid = \"spare\"\naddress = 1\nprofile = \"bays\"\n";
+    }
+    text += signs;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("site.toml");
+    std::fs::write(&path, text).unwrap();
+    Arc::new(load(&path))
+}
+
+fn load(path: &Path) -> Site {
+    match parkway::config::load(path) {
+        Ok(config) => config.site,
+        Err(problems) => panic!("{problems:#?}"),
+    }
+}
+
+/// The occupied bits that "bays" of this unit must give, in words of 64.
+pub fn occupied(unit: u8) -> Vec<u64> {
+    let word = |n: u16| (0..4).map(|k| u64::from(register(unit, 4 * n + k)) << (16 * k)).sum();
+    (0..10).map(word).collect()
+}
+
+/// The counters that "bays" of this unit must give.
+pub fn counters(unit: u8) -> Vec<u32> {
+    let pair = |at: u16| u32::from(register(unit, at)) << 16 | u32::from(register(unit, at + 1));
+    vec![pair(100), pair(102)]
+}
+
+/// Whether a reading of the unit at this address is true wherever it claims to know.
+pub fn is_true(reading: &Reading, address: u8) -> bool {
+    let truth = occupied(address);
+    let said = reading.occupied.iter().zip(&reading.known).zip(&truth);
+    said.into_iter().all(|((occupied, known), truth)| *occupied == truth & known)
+        && (reading.counters.is_empty() || reading.counters == counters(address))
+}
+
+const HEAD: &str = r#"
+[site]
+id = "test"
+name = "Test"
+gateway = "edge-1"
+[[class]]
+id = "car"
+[[node]]
+id = "p1"
+kind = "portal"
+[[node]]
+id = "door"
+kind = "door"
+[[link]]
+from = "p1"
+to = "door"
+kind = "ring"
+length_m = 100
+speed_kmh = 20
+[[destination]]
+id = "d1"
+at_m = [0, 0]
+[[profile]]
+id = "bays"
+source = "a test"
+bays = { table = "holding", base = 0, points = 640, layout = { kind = "bits" }, block_max = 20 }
+counters = { table = "holding", base = 100, count = 2, word_order = "high-first" }
+[[profile]]
+id = "plain"
+source = "a test"
+bays = { table = "holding", base = 0, points = 630, layout = { kind = "bits" } }
+[[profile]]
+id = "panel"
+source = "a test"
+sign = { base = 0, stride = 1, displays = 64, format = { kind = "number", max = 9999, full = 10001, closed = 10002, blank = 10000 } }
+callout = { base = 1000, stride = 16, displays = 8, format = { kind = "text", chars = 8 } }
+[[profile]]
+id = "mute"
+source = "a test"
+sign = { base = 0, stride = 1, displays = 4, replies = false, format = { kind = "number", max = 9999, full = 10001, closed = 10002, blank = 10000 } }
+"#;
+
+const GARAGE: &str = r#"
+[[garage]]
+id = "g01"
+name = "G"
+door = "door"
+at_m = [0, 0]
+[[garage.level]]
+id = "B1"
+drive_s = 10
+"#;
