@@ -152,14 +152,14 @@ def bad_commands(bench):
         for garbage in (b"", b"\x00\xff", b"{", b"[]", b"null", b"{}", b"x" * 300_000,
                         b"[" * 10_000):
             world.judge.command(garbage)
-        world.judge.command(good, target="unheard-of")
+        world.judge.command(good | {"id": "c-0"}, target="unheard-of")
         for change in ({"id": "c-2", "expires_at": stamp(-60)}, {"id": "c-3", "target": "g99"},
                        {"id": "c-4", "action": "explode"}, {"id": "c-5", "expires_at": "soon"}):
             world.judge.command(good | change)
         world.judge.command(good)
         answered = until(lambda: "c-1" in replies(world), 8)
         bench.check("a good command is carried out and answered",
-                    answered is not None and replies(world)["c-1"]["ok"], world.judge.replies)
+                    answered is not None and replies(world)["c-1"]["ok"], replies(world))
         bench.check("the bay is closed", "g01/B1/A/020" in world.daemon.closures())
         for name, what in (("c-2", "an expired one"), ("c-3", "an unknown target")):
             reply = replies(world).get(name)
