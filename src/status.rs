@@ -124,6 +124,7 @@ pub struct LaneView {
     pub oldest_age_s: u64,
     /// Given up for lack of room, each told upstream by a gap record.
     pub dropped_total: u64,
+    /// In this store's life, not since this start.
     pub committed_total: u64,
 }
 

@@ -97,7 +97,8 @@ pub struct LinkTable {
 pub struct ClassTable {
     pub id: String,
     pub name: Option<String>,
-    /// Bay classes this vehicle may use and the penalty for each, in seconds; its own at 0 where absent.
+    /// Bay classes this vehicle may use and the penalty for each, in seconds; its own at 0 where
+    /// absent.
     pub may_use_s: Option<BTreeMap<String, u32>>,
     #[serde(default)]
     pub height_cm: u32,

@@ -79,7 +79,7 @@ pub fn describe() -> Vec<(&'static str, Kind, &'static str)> {
         ("parkway_backlog_bytes", Gauge, "Their size on disk."),
         ("parkway_backlog_age_seconds", Gauge, "Age of the oldest waiting record."),
         ("parkway_records_dropped_total", Counter, "Records given up for lack of room."),
-        ("parkway_records_committed_total", Counter, "Records committed."),
+        ("parkway_records_committed_total", Counter, "Records committed in the store's life."),
         ("parkway_uplink_up", Gauge, "1 while connected to the broker."),
         ("parkway_uplink_outstanding_messages", Gauge, "Published and not acknowledged."),
         ("parkway_uplink_published_total", Counter, "Messages published."),

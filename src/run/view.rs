@@ -101,7 +101,8 @@ fn store_view(store: &store::Status, now: Now) -> StoreView {
             u64::try_from(now.wall.0.saturating_sub(oldest.0)).unwrap_or(0) / 1_000
         }),
         dropped_total: status.dropped,
-        committed_total: status.next,
+        // Numbers begin at 1, so the next one says how many there have been.
+        committed_total: status.next.saturating_sub(1),
     };
     StoreView {
         state,

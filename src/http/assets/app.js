@@ -241,7 +241,7 @@ function upstream(state) {
     const age = lane.backlog_records ? `, oldest ${span(lane.oldest_age_s)}` : "";
     put(node.children[2], `${size(lane.backlog_bytes)}${age}`);
     node.className = lane.dropped_total ? "bad" : "";
-    const kept = `${count.format(lane.committed_total)} kept since start`;
+    const kept = `${count.format(lane.committed_total)} kept in all`;
     put(node.children[3], lane.dropped_total
       ? `${count.format(lane.dropped_total)} given up for lack of room` : kept);
   });

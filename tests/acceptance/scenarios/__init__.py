@@ -1,0 +1,5 @@
+"""The scenarios, by theme. Each is a function of a `run.Bench`, named as the runner prints it."""
+
+from . import bad_input, devices, guided, lifecycle, outages
+
+ALL = [*bad_input.ALL, *lifecycle.ALL, *guided.ALL, *devices.ALL, *outages.ALL]

@@ -1,0 +1,111 @@
+"""Controllers that fall silent, dawdle, babble or vanish: their own bays suffer, nobody else's."""
+
+import time
+
+import sites
+from world import World, until
+
+SICK, GARAGE, SIGN = "zc-03", "g03", "s-g03"
+
+
+def trouble(mode, ms=0):
+    def scenario(bench):
+        with World(bench.binary) as world:
+            bench.fill(world, 0.5)
+            world.daemon.start()
+            until(lambda: all_known(world), 10)
+            time.sleep(2)
+            world.controllers.forget()
+            world.controllers.mode(SICK, mode, ms)
+            bays_become_unknown(bench, world)
+            time.sleep(4 + 3)  # the sign holds its count for 4 s
+            others_keep_time(bench, world)
+            sign_is_honest(bench, world)
+            recovery(bench, world)
+    scenario.__name__ = f"controller_{mode}"
+    scenario.__doc__ = f"One controller of eight: '{mode}'."
+    return scenario
+
+
+def all_known(world):
+    return all(garage["unknown"] == 0 for garage in world.daemon.garages().values())
+
+
+def bays_become_unknown(bench, world):
+    sick = next(zone for zone in world.site.zones if zone.unit == SICK)
+    bound_s = sites.STALE_MS / 1000 + 1
+    took = until(lambda: world.daemon.garages()[GARAGE]["unknown"] == sick.bays, bound_s + 5)
+    bench.check(f"its bays are unknown within {bound_s} s", took is not None and took <= bound_s,
+                f"{took} s")
+    others = [g for name, g in world.daemon.garages().items() if name != GARAGE]
+    bench.check("all others stay known", all(g["unknown"] == 0 for g in others))
+    status, answer = world.daemon.allocate("while-sick")
+    bench.check("a driver still gets a bay", status == 200 and answer["promise"] == "bay", answer)
+
+
+def others_keep_time(bench, world):
+    late = {}
+    for unit, stats in world.controllers.stats().items():
+        if unit in (SICK, "panel-1"):
+            continue
+        gaps = [b - a for a, b in zip(stats["sweeps"], stats["sweeps"][1:])]
+        late[unit] = max(gaps, default=99)
+    worst = max(late.values())
+    bench.check("no other line's sweep is late", worst < 1.25, f"worst interval {worst:.3f} s")
+
+
+def sign_is_honest(bench, world):
+    index = world.site.signs()[SIGN][0]
+    shown = [values[0] for _, unit, address, values in world.controllers.writes()
+             if unit == "panel-1" and address == index]
+    bench.check("its sign never shows 0 or FULL", not {0, sites.FULL} & set(shown), shown)
+    now = world.controllers.registers("panel-1", index)[0]
+    bench.check("its sign ends at its fallback", now == sites.BLANK, now)
+    shown = world.daemon.signs()[SIGN]
+    bench.check("the page says so too", "blank" in str(shown["face"]), shown)
+
+
+def recovery(bench, world):
+    world.controllers.mode(SICK, "ok")
+    took = until(lambda: all_known(world), 45)
+    bench.check("it comes back", took is not None, f"{took} s")
+    time.sleep(2)
+    faults = world.picture_faults() + world.sign_faults()
+    bench.check("picture and signs are right again", not faults, faults[:3])
+    faults = world.upstream_faults()
+    bench.check("the judge finds nothing wrong", not faults, faults[:5])
+    ledger = world.judge.look()
+    alarms = [(r["type"], r.get("unit")) for r in ledger.lane("alarms")]
+    bench.check("the loss is one alarm", alarms.count(("unit_lost", SICK)) == 1, alarms)
+    bench.check("the return is one alarm", alarms.count(("unit_back", SICK)) == 1, alarms)
+    zone = world.site.zone_of_unit[SICK].id + "/"
+    bays = [r for r in ledger.lane("events") if r["type"] == "bay" and r["bay"].startswith(zone)
+            and r["from"] != "unknown"]
+    bench.check("no bay of it is said to have changed", not bays, bays[:3])
+
+
+def slow_but_in_time(bench):
+    """150 ms an answer is slow, not dead: nothing may become unknown."""
+    with World(bench.binary) as world:
+        world.daemon.start()
+        until(lambda: all_known(world), 10)
+        world.controllers.mode(SICK, "slow", 150)
+        time.sleep(6)
+        bench.check("its bays stay known", all_known(world))
+
+
+def faulty_detector(bench):
+    """A detector's fault flag makes one bay unknown, and only that one."""
+    with World(bench.binary) as world:
+        world.daemon.start()
+        until(lambda: all_known(world), 10)
+        world.controllers.fault(SICK, 17, 1)
+        took = until(lambda: world.daemon.garages()[GARAGE]["unknown"] == 1, 6)
+        bench.check("one bay becomes unknown", took is not None, world.daemon.garages()[GARAGE])
+        world.controllers.fault(SICK, 17, 0)
+        took = until(lambda: all_known(world), 6)
+        bench.check("and known again", took is not None)
+
+
+ALL = [trouble("silent"), trouble("off"), trouble("babble"), trouble("slow", 1_500),
+       slow_but_in_time, faulty_detector]

@@ -1,0 +1,374 @@
+"""Measures the built daemon beside references on the same machine and prints one table.
+
+Parts: `sweep` (21,000 bays a second, beside a bare libmodbus loop on the same controllers),
+`flip` (bay to event and to sign), `http` (allocation with its commit, beside a raw append with
+group commit on the same disk), `outage` (broker stopped and frozen, with and without a kill).
+A bar that is missed makes the run fail. Ends with `N passed, N failed`.
+"""
+
+import argparse
+import os
+import pathlib
+import platform
+import queue
+import random
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+sys.path.insert(0, str(HERE.parent / "acceptance"))
+
+import cars  # noqa: E402
+import sites  # noqa: E402
+from world import World, until  # noqa: E402
+
+FLIPS_PER_S = 50
+# What the bare loop reads from each controller where one request does: bays, faults, counters.
+LOOP_REGISTERS = 104
+# And with as many requests as the daemon makes: each of these many registers.
+SHARE_REGISTERS = 40
+RECORD_BYTES = 300
+rows = []
+
+
+def row(what, ours, reference="", bar="", fine=None):
+    rows.append((what, ours, reference, bar, {None: "", True: "ok", False: "MISSED"}[fine], fine))
+    print(f"  {what}: {ours} | {reference} | {bar} | {rows[-1][4]}", flush=True)
+
+
+def quantile(values, share):
+    values = sorted(values)
+    return values[min(len(values) - 1, int(share * len(values)))] if values else float("nan")
+
+
+def ms(values):
+    return f"p50 {quantile(values, 0.5) * 1e3:.1f} ms, p99 {quantile(values, 0.99) * 1e3:.1f} ms"
+
+
+class Flips(threading.Thread):
+    """Turns bays over at a steady rate, evenly over all controllers."""
+
+    def __init__(self, world, per_s):
+        super().__init__(daemon=True)
+        self.world, self.per_s, self.running = world, per_s, True
+        self.wires = list(world.site.wires.values())
+        self.occupied = {(u, p) for u, ps in world.controllers.truth().items() for p in ps}
+        self.dice = random.Random(11)
+        self.done = 0
+
+    def run(self):
+        began = time.monotonic()
+        while self.running:
+            due = int((time.monotonic() - began) * self.per_s) - self.done
+            changes = [self.turn(self.dice.choice(self.wires)) for _ in range(due)]
+            if changes:
+                self.world.controllers.set(changes)
+            self.done += due
+            time.sleep(0.02)
+
+    def turn(self, wire):
+        wire = tuple(wire)
+        on = wire not in self.occupied
+        (self.occupied.add if on else self.occupied.discard)(wire)
+        return (*wire, int(on))
+
+    def stop(self):
+        self.running = False
+        self.join(2)
+
+
+# (a) The sweep.
+
+def sweep(args):
+    span_s = 600 if args.full else 60
+    with World(args.binary, make=sites.reference) as world:
+        cars.fill(world.controllers, world.site, 0.6)
+        world.daemon.start()
+        until(lambda: all(g["unknown"] == 0 for g in world.daemon.garages().values()), 20)
+        time.sleep(5)
+        flips = Flips(world, FLIPS_PER_S)
+        flips.start()
+        missed = missed_slots(world)
+        world.controllers.forget()
+        cpu, began = world.daemon.cpu_s(), time.monotonic()
+        time.sleep(span_s)
+        minutes = (time.monotonic() - began) / 60
+        ours = (world.daemon.cpu_s() - cpu) / minutes, world.daemon.rss_mib(peak=True)
+        missed = missed_slots(world) - missed
+        requests = max(1, round(requests_made(world) / len(world.site.units) / span_s))
+        gaps = intervals(world)
+        flips.stop()
+        world.settle()
+        wrong = world.picture_faults() + world.upstream_faults()
+        world.daemon.stop()
+        flips = Flips(world, FLIPS_PER_S)
+        flips.start()
+        targets = [f"127.0.0.1:{world.site.ports[unit]}" for unit in world.site.units]
+        loop = poll_loop(world, SHARE_REGISTERS, span_s, targets * requests)
+        least = poll_loop(world, LOOP_REGISTERS, min(span_s, 60), targets)
+        flips.stop()
+    row("missed slots", f"{missed:.0f} of {len(gaps)}", bar="0", fine=missed == 0)
+    row("sweep interval", f"p50 {quantile(gaps, .5):.3f} s, p99 {quantile(gaps, .99):.3f} s, "
+        f"max {max(gaps):.3f} s", bar="none above 1.5 s", fine=max(gaps) < 1.5)
+    row("CPU a minute", f"{ours[0]:.2f} s", f"libmodbus loop with the same {requests} requests a "
+        f"unit {loop[0]:.2f} s; with one {least[0]:.2f} s", "at most 3 times the same",
+        ours[0] <= 3 * loop[0])
+    row("resident at most", f"{ours[1]:.1f} MiB", f"libmodbus loop {loop[1]:.1f} MiB", "40 MiB",
+        ours[1] <= 40)
+    row("picture and history after it", f"{len(wrong)} faults {wrong[:2] or ''}", bar="0",
+        fine=not wrong)
+
+
+def missed_slots(world):
+    return sum(value for name, value in world.daemon.metrics().items()
+               if name.startswith("parkway_line_missed_slots_total"))
+
+
+def intervals(world):
+    gaps = []
+    for unit, stats in world.controllers.stats().items():
+        if unit.startswith("zc-"):
+            gaps += [b - a for a, b in zip(stats["sweeps"], stats["sweeps"][1:])]
+    return gaps
+
+
+def requests_made(world):
+    return sum(s["requests"] for u, s in world.controllers.stats().items() if u.startswith("zc-"))
+
+
+def poll_loop(world, registers, span_s, targets):
+    """CPU seconds a minute and MiB of the bare loop."""
+    program = world.folder / "poll_loop"
+    subprocess.run(["cc", "-O2", "-I/usr/include/modbus", "-o", program, HERE / "poll_loop.c",
+                    "-lmodbus"], check=True)
+    child = subprocess.Popen([program, str(registers), str(span_s), *targets],
+                             stdout=subprocess.PIPE, text=True)
+    # Half-way, because what wait4 reports includes the size of whoever forked.
+    time.sleep(span_s / 2)
+    peak = re.search(r"VmHWM:\s+(\d+)", pathlib.Path(f"/proc/{child.pid}/status").read_text())
+    said = child.stdout.read()
+    _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        raise RuntimeError(f"the bare loop failed: {said}")
+    print("  " + said.strip().replace("\n", "\n  "), flush=True)
+    return (usage.ru_utime + usage.ru_stime) / (span_s / 60), int(peak[1]) / 1024
+
+
+# (b) From a bay to the event and the sign.
+
+def flip(args):
+    rounds = 40 if args.full else 9
+    to_event, to_sign = [], []
+    with World(args.binary, make=sites.reference) as world:
+        world.daemon.start()
+        until(lambda: all(g["unknown"] == 0 for g in world.daemon.garages().values()), 20)
+        time.sleep(5)
+        dice = random.Random(5)
+        for number in range(rounds):
+            flips = one_round(world, dice, number)
+            time.sleep(3.5)
+            ledger = world.judge.look()
+            seen = {r["bay"]: at for at, _, r in ledger.stamped if r.get("type") == "bay"}
+            writes = world.controllers.writes()
+            for bay, index, at in flips:
+                if seen.get(bay, 0) > at:
+                    to_event.append(seen[bay] - at)
+                after = [w[0] for w in writes if w[1] == "panel-1" and w[2] == index and w[0] > at]
+                if after:
+                    to_sign.append(min(after) - at)
+    asked = rounds * len(world.site.garages)
+    most = (sites.PERIOD_MS + sites.DEBOUNCE_MS + 20) / 1e3
+    latency("bay flip to event at the broker", to_event, asked, most + sites.COMMIT_MS / 1e3)
+    latency("bay flip to the sign's register", to_sign, asked, most)
+
+
+def one_round(world, dice, number):
+    """Turns one bay of every garage, at a random moment of the sweep each."""
+    flips = []
+    for index, garage in enumerate(world.site.garages):
+        unit, point = world.site.door_unit(garage), 20 + number // 2
+        time.sleep(dice.uniform(0, 2 / len(world.site.garages)))
+        at = world.controllers.set([(unit, point, 1 - number % 2)])
+        flips.append((world.site.bay_of[(unit, point)], index, at))
+    return flips
+
+
+def latency(what, spans, asked, bar_s):
+    fine = len(spans) == asked and quantile(spans, 0.99) <= bar_s
+    row(f"{what}, {len(spans)} of {asked}", ms(spans), bar=f"p99 at most {bar_s * 1e3:.0f} ms",
+        fine=fine)
+
+
+# (c) An allocation with its commit.
+
+def http(args):
+    span_s = 30 if args.full else 10
+    guidance = {"leases_max": 100_000, "hold_extra_s": 10}
+    with World(args.binary, make=sites.reference, guidance=guidance) as world:
+        world.daemon.start()
+        until(lambda: all(g["unknown"] == 0 for g in world.daemon.garages().values()), 20)
+        for per_s in (20, 200):
+            floor = at_rate(per_s, span_s / 2, lambda _: world.daemon.get("/healthz"))
+            undurable = []
+
+            def allocate(number):
+                status, answer = world.daemon.allocate(f"b-{per_s}-{number}")
+                if status != 200 or not answer["durable"]:
+                    undurable.append((status, answer))
+
+            spans = at_rate(per_s, span_s, allocate)
+            raw = group_commit(world.folder, per_s, span_s / 2)
+            row(f"allocation over HTTP, {per_s}/s", ms(spans) + f", {len(undurable)} not durable",
+                f"append with group commit {ms(raw)}; empty request {ms(floor)}")
+
+
+def at_rate(per_s, span_s, deed, workers=16):
+    """Open loop: the time from when each was due to when it was done."""
+    due, spans, lock = queue.Queue(), [], threading.Lock()
+
+    def work():
+        while (job := due.get()) is not None:
+            number, at = job
+            deed(number)
+            with lock:
+                spans.append(time.monotonic() - at)
+
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(workers)]
+    for thread in threads:
+        thread.start()
+    began = time.monotonic()
+    for number in range(int(per_s * span_s)):
+        at = began + number / per_s
+        time.sleep(max(0, at - time.monotonic()))
+        due.put((number, max(at, began)))
+    for _ in threads:
+        due.put(None)
+    for thread in threads:
+        thread.join(30)
+    return spans
+
+
+def group_commit(folder, per_s, span_s):
+    """The least a durable answer can cost: one writer, one fdatasync for all who wait."""
+    waiting = queue.Queue()
+    file = os.open(folder / "append", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+
+    def writer():
+        while (first := waiting.get()) is not None:
+            batch = [first]
+            while not waiting.empty() and (more := waiting.get()) is not None:
+                batch.append(more)
+            os.write(file, os.urandom(RECORD_BYTES) * len(batch))
+            os.fdatasync(file)
+            for done in batch:
+                done.set()
+
+    thread = threading.Thread(target=writer, daemon=True)
+    thread.start()
+
+    def append(_):
+        done = threading.Event()
+        waiting.put(done)
+        done.wait(10)
+
+    spans = at_rate(per_s, span_s, append)
+    waiting.put(None)
+    thread.join(5)
+    os.close(file)
+    return spans
+
+
+# (d) Outages.
+
+def outage(args):
+    for kind in ("stop", "freeze"):
+        for kill in (False, True):
+            one_outage(args, kind, kill, 60 if args.full else 10)
+
+
+def one_outage(args, kind, kill, span_s):
+    with World(args.binary) as world:
+        world.daemon.start()
+        world.drive(per_s=8)
+        time.sleep(6)
+        world.break_link(kind)
+        time.sleep(span_s / 2)
+        if kill:
+            world.kill_daemon()
+            world.daemon.start()
+        time.sleep(span_s / 2)
+        world.mend_link(kind)
+        began = time.monotonic()
+        until(lambda: world.backlog() == 0, 60)
+        drained_s = time.monotonic() - began
+        time.sleep(2)
+        world.settle()
+        wrong = world.upstream_faults(timeout_s=90)
+        ledger = world.judge.look()
+    order = [fault for fault in wrong if "out of order" in fault]
+    repeats = max(ledger.repeat_messages.values(), default=0)
+    allowed = sites.WINDOW * world.breaks
+    what = f"broker {kind} {span_s} s" + (", SIGKILL in the middle" if kill else "")
+    row(what, f"{len(wrong) - len(order)} lost or wrong, {len(order)} out of order, at most "
+        f"{repeats} repeated messages a lane, drained in {drained_s:.1f} s "
+        f"{[fault for fault in wrong[:2]] or ''}",
+        bar=f"0, 0, {allowed}", fine=not wrong)
+
+
+# The table.
+
+def machine():
+    model = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
+    disk = subprocess.run(["stat", "-f", "-c", "%T", tempfile.gettempdir()], text=True,
+                          capture_output=True).stdout.strip()
+    return (f"{model[1] if model else platform.machine()}, {os.cpu_count()} cores, Linux "
+            f"{platform.release()}, {disk}, load {os.getloadavg()[0]:.1f}")
+
+
+def step_row(path):
+    """What `cargo bench --bench step` printed, if there is one: its lines as they are."""
+    if path and path.exists():
+        for line in path.read_text().splitlines():
+            if "step" in line:
+                row("step(Arrival)", line.strip(), bar="p99 under 50 us")
+
+
+def print_table():
+    heads = ("what", "parkway", "beside it", "bar", "")
+    print(f"\n| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
+    for cells in rows:
+        print(f"| {' | '.join(cells[:5])} |")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--binary", required=True, type=lambda p: pathlib.Path(p).resolve())
+    parser.add_argument("--step", type=pathlib.Path)
+    parser.add_argument("--full", action="store_true")
+    parser.add_argument("--only", action="append", default=[])
+    args = parser.parse_args()
+    began = machine()
+    step_row(args.step)
+    for part in (sweep, flip, http, outage):
+        if not args.only or part.__name__ in args.only:
+            print(f"{part.__name__}:", flush=True)
+            try:
+                part(args)
+            except Exception as error:  # told as a row, so that the other parts are measured
+                row(part.__name__, repr(error)[:300], fine=False)
+    print(f"\n{began}; at the end load {os.getloadavg()[0]:.1f}")
+    print_table()
+    missed = [cells for cells in rows if cells[5] is False]
+    held = [cells for cells in rows if cells[5]]
+    print(f"{len(held)} passed, {len(missed)} failed")
+    return 0 if rows and not missed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
