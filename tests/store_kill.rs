@@ -205,7 +205,7 @@ fn open(folder: &Path) -> (Store, Kept, Receiver<Body>) {
     let (sender, notices) = channel();
     let tell = move |body| sender.send(body).is_ok();
     let (boot, path) = ("boot".to_owned(), folder.to_owned());
-    let (store, kept) = store::start(&table, path, boot, Clock::real(), tell);
+    let (store, kept) = store::start(&table, path, boot, Clock::real(), tell, |_| true);
     (store, kept, notices)
 }
 

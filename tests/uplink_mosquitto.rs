@@ -230,7 +230,7 @@ impl Rig {
         let path = dir.join("store");
         let boot = "boot".to_owned();
         let clock = Clock::real();
-        let (store, _) = store::start(&config.store, path, boot, clock, |_| true);
+        let (store, _) = store::start(&config.store, path, boot, clock, |_| true, |_| true);
         let (urgent, asked) = mpsc::channel(16);
         let (pictures, picture) = watch::channel(Arc::new(picture()));
         std::thread::spawn(move || agree(asked));

@@ -6,7 +6,7 @@
 mod check;
 #[cfg(feature = "demo")]
 mod demo;
-mod status;
+pub mod status;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

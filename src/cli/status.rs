@@ -6,7 +6,6 @@
 use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
-use std::process::ExitCode;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -28,22 +27,6 @@ pub enum StatusError {
     Refused { address: String, status: String },
     #[error("{address} answers, but not as parkway does")]
     Foreign { address: String },
-}
-
-/// Prints how a gateway is; 0 if it could be asked, 1 if not. A token is read from
-/// `PARKWAY_TOKEN`, because an argument would stand in every process list.
-pub fn run(url: &str) -> ExitCode {
-    let token = std::env::var("PARKWAY_TOKEN").ok();
-    match status(url, token.as_deref()) {
-        Ok(text) => {
-            print!("{text}");
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("parkway: {error}");
-            ExitCode::FAILURE
-        }
-    }
 }
 
 /// Asks the gateway at `url` and puts its state in words.

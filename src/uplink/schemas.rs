@@ -167,7 +167,14 @@ fn samples() -> Vec<(Lane, Body)> {
     let tally = Tally { free: 7, held: 1, occupied: 2, ..Tally::default() };
     let events = [
         Body::Bay { bay: text("g01/B1/A/017"), from: free, to: occupied },
-        Body::UnitBaseline { unit: text("zc"), bays: 9, free: 4, occupied: 5, unknown: 0 },
+        Body::UnitBaseline {
+            unit: text("zc"),
+            bays: 3,
+            free: 1,
+            occupied: 1,
+            unknown: 1,
+            states: text("fou"),
+        },
         Body::LeaseGranted(lease(Some("g01/B1/A/017"))),
         Body::LeaseMoved(lease(None)),
         Body::LeaseEnded {
@@ -186,7 +193,7 @@ fn samples() -> Vec<(Lane, Body)> {
             to: Fullness::AlmostFull,
         },
         Body::Quarantined { bay: text("g01/B1/A/017"), for_s: 600 },
-        Body::Started { version: text("0.1.0"), leases: 3, closures: 0, durable: true },
+        Body::Started { version: text("0.1.0"), leases: 3, closures: 0 },
     ];
     let alarms = [
         Body::UnitLost { unit: text("zc"), bays: 630, silent_ms: 5_000 },
@@ -194,6 +201,7 @@ fn samples() -> Vec<(Lane, Body)> {
         Body::StoreDegraded { why: text("full") },
         Body::StoreBack { degraded_ms: 10_000 },
         Body::StoreSetAside { why: text("corrupt"), moved_to: text("set-aside-1") },
+        Body::KeptDropped { key: text("closure/g07"), why: text("no such place") },
         Body::Gap { of: Lane::Events, count: 9, first: Some(1), last: Some(9), why: text("bound") },
         Body::Gap { of: Lane::Alarms, count: 9, first: None, last: None, why: text("stall") },
     ];
