@@ -24,7 +24,7 @@ fn a_full_disk_passes() {
     let tell = move |body| sender.send(body).is_ok();
     let (boot, path) = ("boot".to_owned(), disk.path.join("store"));
     let table = StoreTable { commit_ms: 5, ..StoreTable::default() };
-    let (store, _) = store::start(&table, path, boot, Clock::real(), tell);
+    let (store, _) = store::start(&table, path, boot, Clock::real(), tell, |_| true);
     let (queue, mark) = (store.queue(), store.durable());
 
     let mut count = 0;
