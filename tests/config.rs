@@ -236,6 +236,30 @@ fn all_problems_of_all_files_are_told_at_once() {
     assert_eq!(keys, expected);
 }
 
+#[test]
+fn check_is_the_same_by_command() {
+    let check = |file: &Path| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_parkway"));
+        let output = command.arg("check").arg(file).output().expect("it runs");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let (code, told, errors) = check(Path::new(REFERENCE));
+    assert_eq!((code, errors.as_str()), (Some(0), ""));
+    assert!(told.contains("21,000 in 26 garages"), "{told}");
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let file = folder.path().join("parkway.toml");
+    let main = change(STARTER, "speed_kmh = 20", "speed_kmh = 500");
+    let main = change(&main, "# window = 8", "window = 0");
+    std::fs::write(&file, main).expect("a file can be written");
+    std::fs::write(folder.path().join("garage.toml"), GARAGE).expect("a file can be written");
+    let (code, told, errors) = check(&file);
+    assert_eq!((code, told.as_str()), (Some(64), ""));
+    assert_eq!(errors.lines().count(), 3, "{errors}");
+    assert!(errors.contains("mqtt.window: 0 is outside 1 to 10"), "{errors}");
+    assert!(errors.ends_with("2 problems in all\n"), "{errors}");
+}
+
 // ---- helpers ----
 
 fn load(path: &Path) -> Result<config::Config, String> {

@@ -43,6 +43,10 @@ use crate::site::{LineIx, SignIx, Site, UnitIx};
 /// How long the gateway may take to be ready: a debug build on a busy machine.
 const READY_MAX: Duration = Duration::from_secs(60);
 
+/// How long the first cars then wait for all controllers to be believed, so that none of them is
+/// sent off for lack of a picture.
+const SETTLE_MAX: Duration = Duration::from_secs(10);
+
 /// Time before the first outage, and between one and the next.
 const BEFORE_OUTAGE: Duration = Duration::from_secs(30);
 
@@ -208,12 +212,20 @@ impl Stage {
     /// Waits until drivers can be guided; `Some` where that will not be.
     async fn ready(&mut self) -> io::Result<Option<End>> {
         let began = Instant::now();
+        let mut ready_at = None;
         while began.elapsed() < READY_MAX {
             tokio::select! {
                 ended = self.gateway.ended() => return ended.map(|_| Some(End::Died)),
                 () = tokio::time::sleep(Duration::from_millis(100)) => (),
             }
-            if let Ok((200, _)) = http::ask(self.http, "GET", "/readyz", None).await {
+            if ready_at.is_none()
+                && let Ok((200, _)) = http::ask(self.http, "GET", "/readyz", None).await
+            {
+                ready_at = Some(Instant::now());
+            }
+            let Some(ready_at) = ready_at else { continue };
+            let state = http::ask(self.http, "GET", "/v1/state", None).await;
+            if state.is_ok_and(|(_, state)| settled(&state)) || ready_at.elapsed() > SETTLE_MAX {
                 return Ok(None);
             }
         }
@@ -295,6 +307,14 @@ impl Stage {
         let name = if sign.name == sign.id { &sign.id } else { &sign.name };
         (name.chars().take(40).collect(), self.devices.shows(ix).to_string())
     }
+}
+
+/// Whether every controller that has bays is believed.
+fn settled(state: &Value) -> bool {
+    let units = state["units"].as_array();
+    units.is_some_and(|units| {
+        units.iter().all(|unit| unit["bays"].as_u64() == Some(0) || unit["fresh"] == true)
+    })
 }
 
 /// Whether the network is down at this time: each outage begins half a minute after the last.
