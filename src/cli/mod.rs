@@ -8,7 +8,7 @@ mod check;
 mod demo;
 pub mod status;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -50,6 +50,9 @@ enum Command {
         /// Its address
         #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
         http: String,
+        /// File with the bearer token, where the gateway asks for one
+        #[arg(long, value_name = "FILE")]
+        token_file: Option<PathBuf>,
     },
 }
 
@@ -70,7 +73,29 @@ pub fn main() -> ExitCode {
         Command::Check { config } => check::run(&config),
         #[cfg(feature = "demo")]
         Command::Demo(demo) => demo::run(demo),
-        Command::Status { http } => status::run(&http),
+        Command::Status { http, token_file } => told(&http, token_file.as_deref()),
+    }
+}
+
+/// Prints how a running gateway is. The token comes from a file, because an argument would stand
+/// in every process list.
+fn told(http: &str, token_file: Option<&Path>) -> ExitCode {
+    let token = match token_file.map(std::fs::read_to_string).transpose() {
+        Ok(token) => token,
+        Err(error) => {
+            eprintln!("parkway: --token-file cannot be read: {error}");
+            return ExitCode::from(USAGE);
+        }
+    };
+    match status::status(http, token.as_deref().map(str::trim)) {
+        Ok(text) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("parkway: {error}");
+            ExitCode::FAILURE
+        }
     }
 }
 
