@@ -77,7 +77,8 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Prints how a running gateway is.
+/// Prints how a running gateway is. The token comes from a file, because an argument would stand
+/// in every process list.
 fn told(http: &str, token_file: Option<&Path>) -> ExitCode {
     let token = match token_file.map(std::fs::read_to_string).transpose() {
         Ok(token) => token,
