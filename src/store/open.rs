@@ -1,12 +1,13 @@
 //! Opening the database so that no fault of it ends the process or looks like an empty one.
 //!
-//! sled 0.34 can return an error for ever after a kill, panic on a cut file, or open a cut file as
-//! an empty store. So: half-made snapshots are removed, all runs under `catch_unwind`, a marker
-//! counts starts that died in here, and the store's epoch is kept twice, inside and beside the
-//! database; if they differ, what opened is not what was written. A cut file can also open with only
-//! its beginning: so the lanes' numbers are noted beside it after each commit, without a barrier,
-//! and what is missing at the end is told and its numbers are not given again. What cannot be opened is renamed,
-//! never deleted while it is among the newest three, and a new store takes its place.
+//! sled 0.34 can return an error for ever after a kill, panic on a cut file, or open a cut file
+//! as an empty store. So: half-made snapshots are removed, all runs under `catch_unwind`, a
+//! marker counts starts that died in here, and the store's epoch is kept twice, inside and beside
+//! the database; if they differ, what opened is not what was written. A cut file can also open
+//! with only its beginning: so the lanes' numbers are noted beside it after each commit, without
+//! a barrier, and what is missing at the end is told and its numbers are not given again. What
+//! cannot be opened is renamed, never deleted while it is among the newest three, and a new store
+//! takes its place.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
