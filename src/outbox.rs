@@ -68,6 +68,8 @@ pub enum Effect {
     Remove { lane: Lane, first: u64 },
     /// Take a chunk that cannot be read out of the lane, and tell.
     PutAside { lane: Lane, first: u64 },
+    /// Sending waits for removals to reach the disk: do not wait for a full commit interval.
+    Hurry,
     /// The link is no good, whatever it says: drop the client and make a new one.
     Rebuild,
 }
@@ -121,6 +123,8 @@ struct Row {
     leaving: VecDeque<u64>,
     /// A `Send` waits for its answer.
     asked: bool,
+    /// A `Hurry` waits for its removals.
+    hurried: bool,
     /// A chunk that cannot be read, once all before it has left.
     bad: Option<u64>,
     /// No sending before this, after a refusal.
@@ -186,6 +190,7 @@ impl Outbox {
         if self.link.is_some() {
             self.watch(effects);
             self.fill(effects);
+            self.hurry(effects);
         }
     }
 
@@ -346,6 +351,23 @@ impl Outbox {
             }
         }
     }
+
+    /// With removals in half of a full window, the next barrier sets the pace of a drain.
+    fn hurry(&mut self, effects: &mut Vec<Effect>) {
+        let window = self.limits.window;
+        let mut wanted = false;
+        for row in &mut self.lanes {
+            let full = row.flight.len() + row.leaving.len() >= window;
+            let by_removals = row.leaving.len() * 2 >= window;
+            if full && by_removals && row.cursor < row.next && !row.hurried {
+                row.hurried = true;
+                wanted = true;
+            }
+        }
+        if wanted {
+            effects.push(Effect::Hurry);
+        }
+    }
 }
 
 impl Row {
@@ -356,6 +378,7 @@ impl Row {
     fn removed(&mut self, upto: u64) {
         while self.leaving.front().is_some_and(|first| *first < upto) {
             self.leaving.pop_front();
+            self.hurried = false;
         }
     }
 

@@ -63,6 +63,32 @@ fn nothing_is_lost_while_the_broker_stops_and_freezes() {
 }
 
 #[test]
+fn a_backlog_drains_at_its_rate() {
+    let Some(mut broker) = Broker::start("") else { return };
+    broker.stop();
+    let dir = tempfile::tempdir().unwrap();
+    let rig = Rig::start(dir.path(), broker.port);
+    for n in 1..=20 {
+        rig.store.queue().push((0..1_000).map(bay).collect(), Ticket(n), true);
+    }
+    while rig.store.status().lanes[Lane::Events as usize].records < 20_000 {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    broker.run();
+    let judge = Judge::start(broker.port);
+    while rig.uplink.status().connected_since.is_none() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let began = Instant::now();
+    rig.drained(Duration::from_secs(60));
+    let took = began.elapsed();
+    eprintln!("20,000 records at 5,000 a second in {took:?}");
+    assert!(took > Duration::from_secs(3), "faster than its rate: {took:?}");
+    assert_eq!(judge.lane(Lane::Events).0, (1..=20_000).collect::<Vec<u64>>());
+    rig.stop();
+}
+
+#[test]
 fn what_the_broker_refuses_is_not_delivered() {
     // State as well: mosquitto turns away a client whose will it would not take.
     let acl = "topic readwrite parkway/s/alarms\ntopic readwrite parkway/s/state/#\n\
@@ -225,8 +251,7 @@ impl Rig {
         let text = include_str!("common/small.toml").replace("1883", &port.to_string());
         let text = text.replace("[[class]]", "ack_timeout_s = 2\nkeep_alive_s = 5\n[[class]]");
         std::fs::write(&file, text).unwrap();
-        let mut config: Config = parkway::config::load(&file).unwrap();
-        config.store.commit_ms = 20;
+        let config: Config = parkway::config::load(&file).unwrap();
         let path = dir.join("store");
         let boot = "boot".to_owned();
         let clock = Clock::real();

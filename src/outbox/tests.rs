@@ -54,7 +54,22 @@ fn acknowledged_out_of_order_leaves_in_order() {
     rig.take(2, BUSY, 3);
     assert_eq!(rig.log(), Vec::<String>::new());
     rig.take(3, BUSY, 2);
-    assert_eq!(rig.log(), ["remove events 2", "remove events 3"]);
+    assert_eq!(rig.log(), ["remove events 2", "remove events 3", "hurry"]);
+}
+
+#[test]
+fn a_window_full_of_removals_asks_for_a_commit_once() {
+    let mut rig = Rig::new(LIMITS);
+    rig.give(BUSY, 9);
+    rig.step(0, Input::LinkUp { receive_max: 20 });
+    for first in 1..=3 {
+        rig.take(first, BUSY, first);
+    }
+    assert_eq!(rig.log().iter().filter(|line| *line == "hurry").count(), 1);
+    rig.step(4, Input::Tick);
+    assert_eq!(rig.log(), Vec::<String>::new());
+    rig.step(5, Input::Removed { lane: BUSY, upto: 4 });
+    assert_eq!(rig.log(), ["send events 4", "send events 5", "send events 6"]);
 }
 
 #[test]
@@ -166,7 +181,8 @@ fn simulation() {
         }
     }
     // A simulation that never met a fault proves nothing.
-    for what in ["crash", "link lost", "ack lost", "ack twice", "refused", "dropped", "rebuild"] {
+    let faults = ["crash", "link lost", "ack lost", "ack twice", "refused", "dropped", "rebuild"];
+    for what in faults.into_iter().chain(["hurry"]) {
         assert!(sum.get(what).copied().unwrap_or(0) > seeds, "too few of {what}: {sum:?}");
     }
 }
@@ -236,6 +252,7 @@ impl Rig {
                     Effect::PutAside { lane, first } => {
                         self.log.push(format!("put aside {} {first}", lane.name()));
                     }
+                    Effect::Hurry => self.log.push("hurry".to_owned()),
                     Effect::Rebuild => self.log.push("rebuild".to_owned()),
                 }
             }
@@ -496,6 +513,7 @@ impl Sim {
                         self.disk[lane as usize].removing.insert(first);
                     }
                     Effect::PutAside { .. } => panic!("nothing is unreadable here"),
+                    Effect::Hurry => self.count("hurry"),
                     Effect::Rebuild => {
                         self.count("rebuild");
                         self.cut();

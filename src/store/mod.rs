@@ -1,6 +1,6 @@
 //! The store: every record and kept value on disk before anybody relies on it, on sled.
 //!
-//! One plain thread writes ([`writer`]); the owner hands over through a [`Queue`] that never
+//! One plain thread writes (`writer.rs`); the owner hands over through a [`Queue`] that never
 //! blocks, the uplink reads chunks through a [`Store`] and sees what is durable as marks that only
 //! grow. No fault of the disk or of sled ends the process: the store goes away, says so, keeps
 //! what waits in bounded memory, and comes back. There is no second engine behind a trait: one
@@ -212,6 +212,11 @@ impl Store {
     /// Removes a delivered chunk with the next commit; [`Tide::removed`] tells when it is gone.
     pub fn remove(&self, lane: Lane, first: u64) {
         self.queue.remove(Removal { lane, first, undelivered: None });
+    }
+
+    /// Commits what waits now instead of at the end of the interval.
+    pub fn hurry(&self) {
+        self.queue.hurry();
     }
 
     /// Takes a chunk that can never be delivered out of the lane; a gap record tells upstream.

@@ -1,13 +1,17 @@
 //! Opening the database so that no fault of it ends the process or looks like an empty one.
 //!
-//! sled 0.34 can return an error for ever after a kill, panic on a cut file, or open a cut file as
-//! an empty store. So: half-made snapshots are removed, all runs under `catch_unwind`, a marker
-//! counts starts that died in here, and the store's epoch is kept twice, inside and beside the
-//! database; if they differ, what opened is not what was written. What cannot be opened is renamed,
-//! never deleted while it is among the newest three, and a new store takes its place.
+//! sled 0.34 can return an error for ever after a kill, panic on a cut file, or open a cut file
+//! as an empty store. So: half-made snapshots are removed, all runs under `catch_unwind`, a
+//! marker counts starts that died in here, and the store's epoch is kept twice, inside and beside
+//! the database; if they differ, what opened is not what was written. A cut file can also open
+//! with only its beginning: so the lanes' numbers are noted beside it after each commit, without
+//! a barrier, and what is missing at the end is told and its numbers are not given again. What
+//! cannot be opened is renamed, never deleted while it is among the newest three, and a new store
+//! takes its place.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
@@ -52,6 +56,8 @@ pub struct Opened {
     pub next: [u64; 3],
     /// Each lane's bytes, as last counted.
     pub bytes: [u64; 3],
+    /// Numbers that were given and are not there: by lane, from and before.
+    pub lost: Vec<(Lane, u64, u64)>,
     pub entries: Vec<(String, Vec<u8>)>,
 }
 
@@ -142,6 +148,37 @@ impl Folder {
         Ok(Aside { why: why.to_owned(), moved_to })
     }
 
+    /// Notes each lane's next number, for the next opening. It needs no barrier: after a kill the
+    /// kernel still has it, and after a power cut an older note only shows less.
+    pub fn note(&self, epoch: u64, next: [u64; 3]) {
+        let mut note = Vec::with_capacity(36);
+        for number in [epoch].into_iter().chain(next) {
+            note.extend(number.to_be_bytes());
+        }
+        note.extend(crc32fast::hash(&note).to_be_bytes());
+        let file = File::options().create(true).truncate(false).write(true).open(self.numbers());
+        if let Err(error) = file.and_then(|file| file.write_all_at(&note, 0)) {
+            tracing::debug!(%error, "store: numbers not noted");
+        }
+    }
+
+    fn noted(&self, epoch: u64) -> Option<[u64; 3]> {
+        let note = fs::read(self.numbers()).ok()?;
+        let (numbers, crc) = note.split_at_checked(32)?;
+        if crc32fast::hash(numbers).to_be_bytes() != *crc {
+            return None;
+        }
+        let number = |at: usize| {
+            let bytes = numbers[at * 8..at * 8 + 8].try_into().expect("eight of 32 bytes");
+            u64::from_be_bytes(bytes)
+        };
+        (number(0) == epoch).then(|| [number(1), number(2), number(3)])
+    }
+
+    fn numbers(&self) -> PathBuf {
+        self.path.join("numbers")
+    }
+
     fn open_new(&self, now: Wall) -> Result<Opened, String> {
         self.try_twice(false, now).map_err(|fault| match fault {
             Fault::Disk(why) | Fault::Files(why) => why,
@@ -202,7 +239,15 @@ impl Folder {
                 entries.push((key.to_owned(), value.to_vec()));
             }
         }
-        Ok(Opened { db, lanes, kept, aside, meta, epoch, next, bytes, entries })
+        let mut lost = Vec::new();
+        for (lane, noted) in Lane::ALL.into_iter().zip(self.noted(epoch).unwrap_or(next)) {
+            let next = &mut next[lane as usize];
+            if *next < noted {
+                lost.push((lane, *next, noted));
+                *next = noted;
+            }
+        }
+        Ok(Opened { db, lanes, kept, aside, meta, epoch, next, bytes, lost, entries })
     }
 
     /// The store's epoch; an error where what opened is not what was written.

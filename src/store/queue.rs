@@ -104,6 +104,12 @@ impl Queue {
         self.woken.notify_one();
     }
 
+    /// Lets what waits be committed at once.
+    pub fn hurry(&self) {
+        self.lock().urgent = true;
+        self.woken.notify_one();
+    }
+
     /// Tells the store's thread that reading failed inside the database.
     pub fn suspect(&self, why: String) {
         let mut waiting = self.lock();

@@ -161,6 +161,87 @@ fn a_read_that_fails_twice_sets_the_store_aside() {
     assert_eq!(rig.read_all(Lane::Events), [(1, 1)]);
 }
 
+/// A flipped bit or a cut anywhere in the database: whatever is read is right, and writing goes on,
+/// in this store or, told, in a new one.
+#[test]
+fn broken_bytes_never_stop_it_and_are_never_believed() {
+    let rounds = if std::env::var_os("PARKWAY_FULL").is_some() { 200 } else { 10 };
+    let good = tempfile::tempdir().unwrap();
+    let rig = Rig::start(good.path());
+    for n in 0..40 {
+        rig.push((0..50).map(|i| bay(n * 50 + i)).collect(), n + 1);
+        rig.durable(n + 1);
+    }
+    let epoch = rig.store.status().epoch;
+    rig.stop();
+    let (mut aside, mut short, mut random) = (0, 0, 0x9e37_79b9_7f4a_7c15_u64);
+    for round in 0..rounds {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        let dir = tempfile::tempdir().unwrap();
+        copy(good.path(), dir.path());
+        spoil(&dir.path().join("db/db"), random, round % 3 == 0);
+        let rig = Rig::start(dir.path());
+        rig.push(vec![bay(9_999)], 1);
+        let began = std::time::Instant::now();
+        loop {
+            // Reading may set the store aside; what it returns until then must be true.
+            for (seq, bay) in rig.read_all(Lane::Events) {
+                let same = rig.store.status().epoch == epoch && bay != 9_999;
+                assert!(!same || seq == bay + 1, "round {round}: {seq} is not bay {bay}");
+            }
+            let away = rig.store.read(Lane::Events, 0, 1) == Found::Away;
+            if !away && *rig.store.durable().borrow() >= Ticket(1) {
+                break;
+            }
+            assert!(began.elapsed() < Duration::from_secs(30), "round {round}: never durable");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        if rig.store.status().epoch == epoch {
+            let newest = *rig.read_all(Lane::Events).last().unwrap();
+            assert!(newest.1 == 9_999 && newest.0 > 2_000, "{newest:?}: a number was given twice");
+            let gaps = rig.chunks(Lane::Alarms);
+            let missing: u64 =
+                gaps.iter().flat_map(lines).map(|g| g["count"].as_u64().unwrap()).sum();
+            let there = rig.read_all(Lane::Events).len() as u64 - 1;
+            assert_eq!(there + missing, 2_000, "round {round}: lost and not told");
+            short += u64::from(missing > 0);
+        }
+        let told = rig.notices.try_iter().any(|body| matches!(body, Body::StoreSetAside { .. }));
+        assert_eq!(told, rig.store.status().epoch != epoch, "round {round}: a new store untold");
+        aside += u64::from(told);
+        rig.stop();
+    }
+    eprintln!("{rounds} broken stores, {aside} set aside, {short} short");
+    assert!(aside + short > 0, "nothing was ever broken");
+}
+
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for file in std::fs::read_dir(from).unwrap().flatten() {
+        let target = to.join(file.file_name());
+        if file.path().is_dir() {
+            copy(&file.path(), &target);
+        } else {
+            std::fs::copy(file.path(), target).unwrap();
+        }
+    }
+}
+
+fn spoil(path: &std::path::Path, random: u64, cut: bool) {
+    let mut bytes = std::fs::read(path).unwrap();
+    // Behind the last written byte there is nothing to break.
+    let used = bytes.iter().rposition(|byte| *byte != 0).unwrap_or(0) as u64 + 1;
+    let at = usize::try_from(random % used).unwrap();
+    if cut {
+        bytes.truncate(at);
+    } else {
+        bytes[at] ^= 1 << (random >> 60 & 7);
+    }
+    std::fs::write(path, bytes).unwrap();
+}
+
 struct Rig {
     store: Store,
     queue: Arc<Queue>,

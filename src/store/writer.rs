@@ -64,8 +64,13 @@ pub struct Writer {
     /// Reads that failed inside sled since the last delivered chunk went.
     strikes: u32,
     notices: Vec<Body>,
+<<<<<<< HEAD
     /// Kept values found too late for the start, until the owner takes them.
     late: Option<Kept>,
+=======
+    /// Gaps found while opening, until a commit has told them.
+    owed: Vec<Body>,
+>>>>>>> delivery/main
 }
 
 impl Writer {
@@ -84,7 +89,11 @@ impl Writer {
             degraded_since: None,
             strikes: 0,
             notices: Vec::new(),
+<<<<<<< HEAD
             late: None,
+=======
+            owed: Vec::new(),
+>>>>>>> delivery/main
         }
     }
 
@@ -171,6 +180,13 @@ impl Writer {
         } else {
             self.mark.removed = [0; 3];
         }
+        for (lane, first, before) in std::mem::take(&mut opened.lost) {
+            tracing::error!(lane = lane.name(), first, before, "store: its end is missing");
+            let (count, why) = (before - first, "the end of the store's file was missing");
+            let (first, last, why) = (Some(first), Some(before - 1), why.to_owned());
+            self.owed.push(Body::Gap { of: lane, count, first, last, why });
+            self.dropped[lane as usize] += count;
+        }
         self.mark.generation += 1;
         self.mark.epoch = Some(opened.epoch);
         self.mark.committed = opened.next;
@@ -192,6 +208,10 @@ impl Writer {
         match written {
             Ok(outcome) => {
                 self.mark.committed = outcome.next;
+                self.owed.clear();
+                if let (Some(folder), Some(epoch)) = (&self.folder, self.mark.epoch) {
+                    folder.note(epoch, outcome.next);
+                }
                 for removal in &batch.removals {
                     let mark = &mut self.mark.removed[removal.lane as usize];
                     *mark = (*mark).max(removal.first + 1);
@@ -225,7 +245,7 @@ impl Writer {
         let mut write = Write {
             opened,
             outcome: Outcome { next: self.mark.committed, bytes: self.bytes, given_up: [0; 3] },
-            gaps: Vec::new(),
+            gaps: self.owed.clone(),
         };
         for removal in &batch.removals {
             write.remove(removal)?;

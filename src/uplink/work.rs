@@ -287,6 +287,7 @@ impl Worker {
                         let why = self.aside_why[lane as usize];
                         self.parts.store.put_aside(lane, first, why);
                     }
+                    Effect::Hurry => self.parts.store.hurry(),
                     Effect::Rebuild => {
                         let why = "no acknowledgement in time".to_owned();
                         return Err(Lost { why, unwelcome: false });
@@ -308,7 +309,7 @@ impl Worker {
                     self.parts.store.put_aside(lane, first, why);
                 }
                 Effect::Remove { lane, first } => self.parts.store.remove(lane, first),
-                Effect::Send { .. } | Effect::Rebuild => {
+                Effect::Send { .. } | Effect::Hurry | Effect::Rebuild => {
                     unreachable!("the outbox orders no sending without a link")
                 }
             }
