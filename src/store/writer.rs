@@ -64,13 +64,10 @@ pub struct Writer {
     /// Reads that failed inside sled since the last delivered chunk went.
     strikes: u32,
     notices: Vec<Body>,
-<<<<<<< HEAD
     /// Kept values found too late for the start, until the owner takes them.
     late: Option<Kept>,
-=======
     /// Gaps found while opening, until a commit has told them.
     owed: Vec<Body>,
->>>>>>> delivery/main
 }
 
 impl Writer {
@@ -89,11 +86,8 @@ impl Writer {
             degraded_since: None,
             strikes: 0,
             notices: Vec::new(),
-<<<<<<< HEAD
             late: None,
-=======
             owed: Vec::new(),
->>>>>>> delivery/main
         }
     }
 
