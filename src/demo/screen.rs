@@ -40,7 +40,7 @@ impl View {
         row("promises", self.promises());
         row("answers", self.answers());
         row("bays", self.bays());
-        for (ix, garages) in self.garages().chunks(9).enumerate() {
+        for (ix, garages) in self.garages().chunks(8).enumerate() {
             row(if ix == 0 { "free" } else { "" }, garages.join(" "));
         }
         for (ix, (sign, shows)) in self.signs.iter().enumerate() {

@@ -35,6 +35,11 @@ const FLUSH_EVERY_MS: u64 = 500;
 /// Free space without which nothing is opened or written: sled cannot open on a full disk.
 const FREE_MIN_BYTES: u64 = 64 << 20;
 
+/// How long a database of this process that was dropped may take to let its lock go, and how
+/// often to look. Some ms are usual; its last flush may wait for a slow disk.
+const UNLOCK_MAX: std::time::Duration = std::time::Duration::from_secs(3);
+const UNLOCK_LOOK: std::time::Duration = std::time::Duration::from_millis(10);
+
 /// The store's folder, locked: two daemons on one store would destroy it.
 #[derive(Debug)]
 pub struct Folder {
@@ -209,11 +214,7 @@ impl Folder {
 
     fn open_trees(&self) -> Result<Opened, sled::Error> {
         let fresh = !self.db().join("db").exists();
-        let db = sled::Config::new()
-            .path(self.db())
-            .cache_capacity(CACHE_BYTES)
-            .flush_every_ms(Some(FLUSH_EVERY_MS))
-            .open()?;
+        let db = self.open_db()?;
         let meta = db.open_tree("meta")?;
         let lanes = [
             db.open_tree(Lane::Alarms.name())?,
@@ -248,6 +249,28 @@ impl Folder {
             }
         }
         Ok(Opened { db, lanes, kept, aside, meta, epoch, next, bytes, lost, entries })
+    }
+
+    /// Opens the database. A dropped one of this process keeps its lock until sled's threads have
+    /// ended; since the folder is ours alone, a held lock can only be that, and passes.
+    fn open_db(&self) -> Result<Db, sled::Error> {
+        let began = std::time::Instant::now();
+        loop {
+            let opened = sled::Config::new()
+                .path(self.db())
+                .cache_capacity(CACHE_BYTES)
+                .flush_every_ms(Some(FLUSH_EVERY_MS))
+                .open();
+            match opened {
+                Err(sled::Error::Io(error))
+                    if error.to_string().contains("could not acquire lock")
+                        && began.elapsed() < UNLOCK_MAX =>
+                {
+                    std::thread::sleep(UNLOCK_LOOK);
+                }
+                other => return other,
+            }
+        }
     }
 
     /// The store's epoch; an error where what opened is not what was written.
