@@ -232,7 +232,7 @@ async fn turn(
     loop {
         tokio::select! {
             () = owner_ended.cancelled() => {
-                tracing::error!("the gateway's thread ended; stopping so that a new start can guide");
+                tracing::error!("the gateway's thread ended; a new start can guide");
                 return true;
             }
             _ = signals.terminate.recv() => return false,
