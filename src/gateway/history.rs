@@ -45,7 +45,7 @@ struct History {
 
 impl History {
     fn new(seed: u64) -> History {
-        let mut story = Story::new();
+        let mut story = Story::unseen();
         story.step(Input::Tick);
         let truth = vec![Sensed::Free; story.site.bays.len()];
         History {

@@ -10,7 +10,7 @@ use crate::site::{BayIx, Face, GarageIx, UnitIx};
 
 #[test]
 fn an_unknown_bay_is_never_offered() {
-    let mut story = Story::new();
+    let mut story = Story::unseen();
     let answer = story.arrive("r1", "p1", "car");
     assert_eq!((answer.promise, answer.lease), (Promise::Signs, None));
     assert!(answer.reason.contains("sensors do not answer"), "{}", answer.reason);
@@ -176,7 +176,7 @@ fn overlapping_closures_open_only_together() {
 
 #[test]
 fn a_full_site_says_so_and_what_to_do() {
-    let mut story = Story::new();
+    let mut story = Story::unseen();
     story.read_all(|_| Sensed::Occupied);
     let answer = story.arrive("r1", "p1", "car");
     assert_eq!((answer.promise, answer.lease), (Promise::Signs, None));
@@ -213,7 +213,7 @@ fn a_dead_controller_is_one_record_and_neither_full_nor_zero() {
 
 #[test]
 fn a_silent_garage_takes_no_more_than_its_ledger_believes() {
-    let mut story = Story::new();
+    let mut story = Story::unseen();
     story.read(UnitIx(0), |bay| if bay < 48 { Sensed::Occupied } else { Sensed::Free });
     story.read(UnitIx(1), |_| Sensed::Occupied);
     story.go_silent(UnitIx(0), 6_000);

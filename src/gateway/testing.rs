@@ -45,13 +45,14 @@ pub struct Story {
 }
 
 impl Story {
-    pub fn new() -> Story {
+    /// Nothing read yet.
+    pub fn unseen() -> Story {
         Story::tuned(GuidanceTable { debounce_ms: 0, ..GuidanceTable::default() })
     }
 
     /// All bays seen free.
     pub fn seen() -> Story {
-        let mut story = Story::new();
+        let mut story = Story::unseen();
         story.read_all(|_| Sensed::Free);
         story
     }
