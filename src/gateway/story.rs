@@ -103,6 +103,19 @@ fn another_bay_of_the_zone_is_credited_to_the_lease_nearest_its_time() {
 }
 
 #[test]
+fn of_two_leases_in_their_window_the_nearer_is_credited() {
+    let mut story = Story::seen();
+    let first = story.arrive("r1", "p1", "car");
+    story.keep_alive(20_000);
+    let second = story.arrive("r2", "p1", "car");
+    story.keep_alive(second.travel_s * 1_000);
+    story.fill(BayIx(15));
+    assert_eq!(story.ends(), [(second.lease.unwrap(), End::TookOther, true)]);
+    story.fill(BayIx(16));
+    assert_eq!(story.ends()[1..], [(first.lease.unwrap(), End::TookOther, true)]);
+}
+
+#[test]
 fn an_identified_driver_ends_the_lease_and_holds_the_bay_before_its_sensor() {
     let mut story = Story::seen();
     let given = story.arrive("r1", "p1", "car");
