@@ -73,13 +73,16 @@ impl fmt::Display for Wall {
     }
 }
 
+/// The boot id of a machine that does not tell its own.
+pub const UNKNOWN_BOOT: &str = "unknown";
+
 /// Which start of the machine a [`Mono`] belongs to: the kernel's boot id.
 pub fn boot_id() -> String {
     let path = "/proc/sys/kernel/random/boot_id";
     match std::fs::read_to_string(path) {
         Ok(id) => id.trim().to_owned(),
         // Without it no stored deadline can be trusted, which is what an id of no boot says.
-        Err(_) => "unknown".to_owned(),
+        Err(_) => UNKNOWN_BOOT.to_owned(),
     }
 }
 

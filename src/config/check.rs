@@ -197,7 +197,7 @@ pub fn store(rules: &mut Rules, table: &StoreTable) {
     for (key, share) in shares {
         rules.range(key, share, 1, 98);
     }
-    let total: u32 = shares.iter().map(|(_, share)| share).sum();
+    let total: u64 = shares.iter().map(|(_, share)| u64::from(*share)).sum();
     if total != 100 {
         rules.refuse("store", format!("the lanes' percentages make {total}, not 100"));
     }

@@ -1,8 +1,8 @@
 //! The shape of the TOML files, one struct a table, exactly as a person writes them.
 //!
 //! Nothing is judged here beyond types and unknown keys (each an error with line and column);
-//! every rule is in `check.rs`. All but `[site]` may stand in an included file, so that a garage
-//! can bring its own lines, units and signs. Defaults are stated where the key is.
+//! every rule is in `check.rs`. Garages, lines, profiles and signs may stand in an included file,
+//! so that a garage can bring its own. Defaults are stated where the key is.
 
 use std::collections::BTreeMap;
 

@@ -407,7 +407,7 @@ impl Weave {
             level,
             bays: first..self.site.bays.len() as u32,
             unit,
-            drive_s: drive_s + t.drive_s,
+            drive_s: drive_s.saturating_add(t.drive_s),
             walk_s: t.walk_s,
             spread_s: t.spread_s,
         });
@@ -482,7 +482,7 @@ impl Weave {
                 format!("the profile of unit \"{}\" has no such display", table.unit),
             ),
             Some(display) => {
-                let last = display.displays - 1;
+                let last = display.displays.saturating_sub(1);
                 rules.range(format!("{key}.index"), table.index, 0, last);
                 device::fits(rules, &key, &display.format, &fallback, table.kind);
             }
@@ -559,7 +559,8 @@ impl Weave {
 }
 
 fn walk(from: [i32; 2], to: [i32; 2]) -> u32 {
-    let (dx, dy) = (f64::from(from[0] - to[0]), f64::from(from[1] - to[1]));
+    let apart = |axis: usize| f64::from(from[axis]) - f64::from(to[axis]);
+    let (dx, dy) = (apart(0), apart(1));
     // At most some thousand kilometres even for nonsense positions: the cast saturates.
     (dx.hypot(dy) * WALK_S_PER_M) as u32
 }

@@ -32,13 +32,20 @@ impl Gateway {
     pub(super) fn asked(&mut self, ask: Ask, reply: ReplyId, effects: &mut Vec<Effect>) {
         let answer = match ask {
             Ask::Arrive(request) => return self.arrive(request, reply, effects),
-            Ask::Find(lease) => self.view(lease),
+            Ask::Find(lease) => {
+                // Only what it rests on itself: a question must not hurry the disk.
+                let after = self.leases.find(lease).map_or(super::Ticket(0), |lease| lease.ticket);
+                return self.answer(reply, after, self.view(lease), effects);
+            }
             Ask::Report { lease, report } => self.report(lease, report, effects),
             Ask::Close { target, reason, by, expires_s } => {
                 self.close(target, reason, by, expires_s, effects)
             }
             Ask::Open { target, by } => self.open(target, by, effects),
-            Ask::Closures => Answer::Closures(self.closure_views()),
+            Ask::Closures => {
+                let answer = Answer::Closures(self.closure_views());
+                return self.answer(reply, super::Ticket(0), answer, effects);
+            }
             Ask::SetMode { sign, mode, by } => self.set_mode(sign, mode, by, effects),
         };
         let after = self.issued;
@@ -123,6 +130,7 @@ impl Gateway {
             zone: choice.zone,
             bay: choice.bay,
             granted: now,
+            earliest: self.earliest(travel_ms),
             expected: now.plus_ms(travel_ms),
             deadline: now.plus_ms(hold_ms),
             travel_ms,
@@ -170,6 +178,13 @@ impl Gateway {
                 self.bays.touch(lease.garage);
             }
         }
+    }
+
+    /// Nobody drives in less than half the time, give or take `early_s` on long ways and a quarter
+    /// of the time on short ones.
+    pub(super) fn earliest(&self, travel_ms: u64) -> crate::time::Mono {
+        let margin_ms = (u64::from(self.tuning.early_s) * 1_000).min(travel_ms / 4);
+        self.now.mono.plus_ms(travel_ms / 2 - margin_ms)
     }
 
     fn follow_signs(&mut self, request: &Request) -> Answer {
@@ -349,11 +364,10 @@ impl Gateway {
     ) {
         let Some(lease) = self.leases.end(id, end) else { return };
         self.unbind(&lease);
-        if lease.bay.is_none()
-            && let (Some(zone), End::Fulfilled | End::Expired) = (lease.zone, end)
-        {
-            // Nobody sees the zone: a car that was sent there is taken to stand there.
-            self.ledger.take(zone);
+        self.call_off(&lease, effects);
+        if lease.bay.is_none() && matches!(end, End::Fulfilled | End::Expired) {
+            // Nobody sees the place: a car that was sent there is taken to stand there.
+            self.ledger.take(lease.garage, lease.zone);
         }
         *self.counts.ended.entry(end_name(end)).or_default() += 1;
         self.counts.inferred += u64::from(inferred);
@@ -366,11 +380,14 @@ impl Gateway {
         };
         self.record(Lane::Events, body, effects);
         self.keep(super::keep::lease_key(id), None, effects);
+        self.leases.stamp(id, self.issued);
     }
 
     /// Finds a lease another place, or ends it as displaced.
     pub(super) fn rehome(&mut self, id: LeaseId, effects: &mut Vec<Effect>) {
         let Some(lease) = self.leases.get(id).cloned() else { return };
+        // What made it homeless in this step must not look like room for it.
+        self.refresh_ledger();
         let (class, destination) = (lease.class, lease.destination);
         let within = Some(lease.garage);
         // The same garage first: the driver may be inside already, and a missed fork is a lap.
@@ -382,14 +399,23 @@ impl Gateway {
             return self.end_lease(id, End::Displaced, true, None, effects);
         };
         self.unbind(&lease);
-        // The driver lost time through no fault of theirs: the usual margin runs again.
-        let margin = u64::from(self.tuning.hold_extra_s) * 1_000;
-        let deadline = lease.deadline.max(self.now.mono.plus_ms(margin));
+        self.call_off(&lease, effects);
+        // Within the garage the driver goes on as before; to another one the whole way from where
+        // they asked is an upper bound. The margin runs again: the lost time is no fault of theirs.
+        let now = self.now.mono;
+        let margin_ms = u64::from(self.tuning.hold_extra_s) * 1_000;
+        let stays = choice.garage == lease.garage;
+        let way_ms = if stays { 0 } else { choice.travel_ms };
+        let earliest = if stays { lease.earliest } else { now.plus_ms(way_ms / 4) };
+        let deadline = lease.deadline.max(now.plus_ms(way_ms + margin_ms));
         let moved = self.leases.rebind(id, |lease| {
             lease.promise = choice.promise;
             lease.garage = choice.garage;
             lease.zone = choice.zone;
             lease.bay = choice.bay;
+            lease.earliest = earliest;
+            lease.expected = lease.expected.max(now.plus_ms(way_ms));
+            lease.travel_ms = lease.expected.ms_since(lease.granted);
             lease.deadline = deadline;
             lease.hold_ms = deadline.ms_since(lease.granted);
         });
@@ -399,6 +425,8 @@ impl Gateway {
         self.arm(deadline, Timer::Lease(id));
         self.record(Lane::Events, Body::LeaseMoved(self.lease_body(&moved)), effects);
         self.keep_lease(&moved, effects);
+        self.leases.stamp(id, self.issued);
+        self.call_out(&moved, effects);
     }
 
     fn lease_body(&self, lease: &Lease) -> LeaseBody {
@@ -428,9 +456,20 @@ impl Gateway {
         let text = format!("{tail} {place}").to_uppercase();
         for sign in self.call_outs.get(&lease.at).cloned().unwrap_or_default() {
             if let SignKind::CallOut { queue, .. } = self.site.signs[sign.at()].kind {
-                self.signs[sign.at()].call(text.clone(), queue);
+                self.signs[sign.at()].call(lease.id, text.clone(), queue);
                 self.show(sign, effects);
             }
+        }
+    }
+
+    /// Takes a lease off the call-outs: its place is promised no more.
+    fn call_off(&mut self, lease: &Lease, effects: &mut Vec<Effect>) {
+        if lease.tail.is_none() {
+            return;
+        }
+        for sign in self.call_outs.get(&lease.at).cloned().unwrap_or_default() {
+            self.signs[sign.at()].call_off(lease.id);
+            self.show(sign, effects);
         }
     }
 
@@ -442,6 +481,7 @@ impl Gateway {
         effects: &mut Vec<Effect>,
     ) -> Answer {
         self.signs[sign.at()].mode = mode;
+        self.signs[sign.at()].mode_set = true;
         let id = self.site.signs[sign.at()].id.clone();
         self.keep_mode(sign, effects);
         let mode = mode_name(mode).to_owned();

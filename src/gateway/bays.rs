@@ -79,6 +79,8 @@ pub struct Bays {
     offsets: Vec<usize>,
     free: Vec<u64>,
     garages: Vec<Tally>,
+    /// Bays sensed occupied by garage, closed ones included.
+    occupied: Vec<u32>,
     /// Garages whose totals changed since they were last taken.
     changed: Vec<bool>,
 }
@@ -107,6 +109,7 @@ impl Bays {
             offsets,
             free: vec![0; words],
             changed: vec![true; garages.len()],
+            occupied: vec![0; garages.len()],
             garages,
             site,
         }
@@ -120,13 +123,18 @@ impl Bays {
     /// Changes a bay's facts, and with them every total it is part of.
     pub fn change<T>(&mut self, ix: BayIx, change: impl FnOnce(&mut Bay) -> T) -> T {
         let bay = &mut self.bays[ix.at()];
-        let before = bay.kind();
+        let (before, was) = (bay.kind(), bay.sensed == Sensed::Occupied);
         let result = change(bay);
-        let after = bay.kind();
+        let (after, is) = (bay.kind(), bay.sensed == Sensed::Occupied);
+        let place = &self.site.bays[ix.at()];
+        if was != is {
+            let occupied = &mut self.occupied[place.garage.at()];
+            *occupied = if is { *occupied + 1 } else { *occupied - 1 };
+            self.changed[place.garage.at()] = true;
+        }
         if before == after {
             return result;
         }
-        let place = &self.site.bays[ix.at()];
         let cell = place.zone.at() * self.site.classes.len() + place.class.at();
         for tally in [&mut self.cells[cell].tally, &mut self.garages[place.garage.at()]] {
             *count(tally, before) -= 1;
@@ -145,6 +153,11 @@ impl Bays {
     /// Totals of a garage.
     pub fn garage(&self, garage: GarageIx) -> Tally {
         self.garages[garage.at()]
+    }
+
+    /// Cars seen in a garage's bays, closed bays included.
+    pub fn occupied(&self, garage: GarageIx) -> u32 {
+        self.occupied[garage.at()]
     }
 
     /// Totals of any part of the site, of one class or of all.
@@ -187,13 +200,17 @@ impl Bays {
         Some(BayIx(self.site.zones[zone.at()].bays.start + offset))
     }
 
-    /// Garages whose totals changed since the last call, in order.
-    pub fn take_changed(&mut self, garages: &mut Vec<GarageIx>) {
-        for (ix, changed) in self.changed.iter_mut().enumerate() {
-            if std::mem::take(changed) {
-                garages.push(GarageIx(ix as u32));
-            }
-        }
+    /// Garages whose totals changed since they were last taken, in order.
+    pub fn changed(&self) -> Vec<GarageIx> {
+        let marked = self.changed.iter().enumerate().filter(|(_, changed)| **changed);
+        marked.map(|(ix, _)| GarageIx(ix as u32)).collect()
+    }
+
+    /// The same, and unmarks them.
+    pub fn take_changed(&mut self) -> Vec<GarageIx> {
+        let garages = self.changed();
+        self.changed.fill(false);
+        garages
     }
 
     /// Notes that something besides its bays changed for a garage.

@@ -2,8 +2,9 @@
 //!
 //! A closure covers a node, a link, a garage, a level, a zone or a bay, with a reason, a name and
 //! perhaps an end; it is kept over restarts, so that a restart reopens nothing that staff closed.
-//! Closures may overlap: a bay counts how many cover it. Drivers on their way to what is closed are
-//! given another place in the same step.
+//! Closures may overlap: a bay counts how many cover it. Drivers on their way to closed bays are
+//! given others in the same step; a closed node or link only changes ways asked for from then on,
+//! because nobody knows which drivers have passed it.
 
 use super::door::{Answer, ClosureView, Effect, LeaseId, Refusal};
 use super::{Gateway, Timer};
@@ -123,7 +124,7 @@ impl Gateway {
     }
 
     /// Open leases that lead to what was closed.
-    fn stranded(&self, target: Target) -> Vec<LeaseId> {
+    pub(super) fn stranded(&self, target: Target) -> Vec<LeaseId> {
         let all = self.leases.iter();
         let hit = all.filter(|lease| match target {
             Target::Bay(bay) => lease.bay == Some(bay),

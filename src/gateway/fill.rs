@@ -12,8 +12,9 @@ use crate::record::{End, Promise};
 use crate::site::BayIx;
 
 impl Gateway {
-    /// A bay went from anything else to occupied.
-    pub(super) fn filled(&mut self, bay: BayIx, was_free: bool, effects: &mut Vec<Effect>) {
+    /// A bay went from anything else to occupied; `news` where it was free and nothing but an
+    /// arrival can explain it.
+    pub(super) fn filled(&mut self, bay: BayIx, news: bool, effects: &mut Vec<Effect>) {
         if let Some(owner) = self.bays.get(bay).lease {
             if self.too_early(owner) {
                 return self.rehome(owner, effects);
@@ -21,18 +22,15 @@ impl Gateway {
             return self.end_lease(owner, End::Fulfilled, true, Some(bay), effects);
         }
         // A bay that was unknown may have been taken long ago: nobody is credited with it.
-        if was_free && let Some(lease) = self.nearest_expected(bay) {
+        if news && let Some(lease) = self.nearest_expected(bay) {
             let end = if lease.promise == Promise::Bay { End::TookOther } else { End::Fulfilled };
             let id = lease.id;
             self.end_lease(id, end, true, Some(bay), effects);
         }
     }
 
-    /// Nobody drives in less than half the time, give or take `early_s`.
     fn too_early(&self, id: LeaseId) -> bool {
-        let Some(lease) = self.leases.get(id) else { return false };
-        let margin_ms = u64::from(self.tuning.early_s) * 1_000;
-        self.now.mono.ms_since(lease.granted) + margin_ms < lease.travel_ms / 2
+        self.leases.get(id).is_some_and(|lease| self.now.mono < lease.earliest)
     }
 
     fn nearest_expected(&self, bay: BayIx) -> Option<&Lease> {

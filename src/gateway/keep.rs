@@ -11,7 +11,7 @@ use super::close::Closure;
 use super::door::{Effect, Kept, LeaseId, SignMode, Ticket};
 use super::lease::Lease;
 use super::{Gateway, Timer};
-use crate::record::{Body, Lane, Promise, Sensed};
+use crate::record::{Body, End, Lane, Promise, Sensed};
 use crate::site::{BayIx, GarageIx, Scope, SignIx, Site, Target, Unit, UnitIx};
 use crate::time::Mono;
 
@@ -27,6 +27,7 @@ struct KeptLease {
     zone: Option<String>,
     bay: Option<String>,
     granted: Mono,
+    earliest: Mono,
     deadline: Mono,
     travel_ms: u64,
     hold_ms: u64,
@@ -106,6 +107,7 @@ impl Gateway {
             zone: lease.zone.map(|zone| self.site.zone_id(zone)),
             bay: lease.bay.map(|bay| self.site.bay_id(bay)),
             granted: lease.granted,
+            earliest: lease.earliest,
             deadline: lease.deadline,
             travel_ms: lease.travel_ms,
             hold_ms: lease.hold_ms,
@@ -158,9 +160,14 @@ impl Gateway {
     pub(super) fn restore(&mut self, kept: Kept, effects: &mut Vec<Effect>) {
         for (key, value) in kept.entries {
             if let Err(why) = self.restore_one(&key, &value) {
-                self.record(Lane::Alarms, Body::KeptDropped { key: key.clone(), why }, effects);
-                self.keep(key, None, effects);
+                self.drop_kept(key, why, effects);
             }
+        }
+        // A store that came late may close what was promised meanwhile.
+        let closed = self.closures.keys();
+        let stranded: Vec<LeaseId> = closed.flat_map(|target| self.stranded(*target)).collect();
+        for lease in stranded {
+            self.rehome(lease, effects);
         }
         let body = Body::Started {
             version: self.identity.version.clone(),
@@ -168,6 +175,17 @@ impl Gateway {
             closures: self.closures.len() as u32,
         };
         self.record(Lane::Events, body, effects);
+    }
+
+    fn drop_kept(&mut self, key: String, why: String, effects: &mut Vec<Effect>) {
+        if let Some(lease) = key.strip_prefix("lease/") {
+            // Upstream was told of its grant, and must hear of its end.
+            let (lease, end) = (lease.to_owned(), End::Displaced);
+            let body = Body::LeaseEnded { lease, end, inferred: true, bay: None, held_s: 0 };
+            self.record(Lane::Events, body, effects);
+        }
+        self.record(Lane::Alarms, Body::KeptDropped { key: key.clone(), why }, effects);
+        self.keep(key, None, effects);
     }
 
     fn restore_one(&mut self, key: &str, value: &[u8]) -> Result<(), String> {
@@ -178,8 +196,11 @@ impl Gateway {
             "sign" => {
                 let kept: KeptMode = parse(value)?;
                 let sign = self.site.sign(name).ok_or("there is no such sign any more")?;
-                self.signs[sign.at()].mode = kept.mode;
-                self.signs[sign.at()].shown = None;
+                let state = &mut self.signs[sign.at()];
+                if !state.mode_set {
+                    state.mode = kept.mode;
+                    state.shown = None;
+                }
                 Ok(())
             }
             "quarantine" => self.restore_quarantine(name, parse(value)?),
@@ -187,7 +208,10 @@ impl Gateway {
             "ledger" => {
                 let kept: KeptLedger = parse(value)?;
                 match self.site.scope(name) {
-                    Some(Scope::Garage(garage)) => self.ledger.restore(garage, kept.occupied),
+                    Some(Scope::Garage(garage)) => {
+                        self.ledger.restore(garage, kept.occupied);
+                        self.bays.touch(garage);
+                    }
                     Some(Scope::Level(_) | Scope::Zone(_)) | None => {
                         return Err("there is no such garage any more".to_owned());
                     }
@@ -198,10 +222,18 @@ impl Gateway {
         }
     }
 
+    /// Whether stored instants mean anything now; those of an unknown boot never do.
+    fn same_boot(&self, boot: &str) -> bool {
+        boot == self.identity.boot && boot != crate::time::UNKNOWN_BOOT
+    }
+
     fn restore_lease(&mut self, name: &str, kept: KeptLease) -> Result<(), String> {
         let id = LeaseId::parse(name).ok_or("is no lease id")?;
         if self.leases.find(id).is_some() {
             return Ok(());
+        }
+        if self.leases.by_request(&kept.request_id).is_some() {
+            return Err("its driver asked again and has another lease".to_owned());
         }
         let gone = |what: &str| format!("its {what} is not in the configuration any more");
         let Some(Scope::Garage(garage)) = self.site.scope(&kept.garage) else {
@@ -221,9 +253,11 @@ impl Gateway {
             return Err("its bay was given to another driver while the store was away".to_owned());
         }
         let now = self.now.mono;
-        let same_boot = kept.boot == self.identity.boot;
+        let same_boot = self.same_boot(&kept.boot);
         let granted = if same_boot { kept.granted } else { now };
         let deadline = if same_boot { kept.deadline } else { now.plus_ms(kept.hold_ms) };
+        // Nobody knows how long the machine was off: whoever stands there now may have arrived.
+        let earliest = if same_boot { kept.earliest } else { now };
         let lease = Lease {
             id,
             request_id: kept.request_id,
@@ -235,6 +269,7 @@ impl Gateway {
             zone,
             bay,
             granted,
+            earliest,
             expected: granted.plus_ms(kept.travel_ms),
             deadline,
             travel_ms: kept.travel_ms,
@@ -255,7 +290,7 @@ impl Gateway {
             return Ok(());
         }
         let again = kept.length_s.map(|s| self.now.mono.plus_ms(s.saturating_mul(1_000)));
-        let until = if kept.boot == self.identity.boot { kept.until } else { again };
+        let until = if self.same_boot(&kept.boot) { kept.until } else { again };
         let (reason, by, length_s) = (kept.reason, kept.by, kept.length_s);
         self.apply_closure(target, Closure { reason, by, until, length_s });
         Ok(())
@@ -265,7 +300,7 @@ impl Gateway {
         let Some(Target::Bay(bay)) = self.site.target(name) else {
             return Err("there is no such bay any more".to_owned());
         };
-        let same_boot = kept.boot == self.identity.boot;
+        let same_boot = self.same_boot(&kept.boot);
         let again = self.now.mono.plus_ms(kept.length_s.saturating_mul(1_000));
         let until = if same_boot { kept.until } else { again };
         self.bays.change(bay, |state| {

@@ -1,8 +1,8 @@
 //! The open leases, and the ended ones for as long as someone may ask again.
 //!
-//! A lease is a promise with a deadline. It is found by its id, by the request that made it and by
-//! the zone it leads to; [`Leases`] keeps the three views in step. What a lease's ends mean for
-//! bays is decided in `ask.rs` and `fill.rs`.
+//! A lease is a promise with a deadline. It is found by its id, by the request that made it, by
+//! its garage and by the node that asked; [`Leases`] keeps these views in step. What a lease's ends
+//! mean for bays is decided in `ask.rs` and `fill.rs`.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -11,7 +11,7 @@ use crate::record::{End, Promise};
 use crate::site::{BayIx, ClassIx, DestinationIx, GarageIx, NodeIx, ZoneIx};
 use crate::time::Mono;
 
-/// Ended leases remembered for repeats and questions: at 2,100 arrivals an hour, an hour's worth.
+/// Ended leases remembered for repeats and questions: two hours' worth at 2,100 arrivals an hour.
 const ENDED_MAX: usize = 4_096;
 
 /// One promise.
@@ -27,6 +27,8 @@ pub struct Lease {
     pub zone: Option<ZoneIx>,
     pub bay: Option<BayIx>,
     pub granted: Mono,
+    /// A promised bay that fills before this was taken by someone else.
+    pub earliest: Mono,
     /// When the vehicle should stand in its bay.
     pub expected: Mono,
     pub deadline: Mono,
@@ -115,6 +117,13 @@ impl Leases {
             self.forget_oldest();
         }
         Some(lease)
+    }
+
+    /// Notes what must be durable before a lease, open or just ended, is told to anyone.
+    pub fn stamp(&mut self, id: LeaseId, ticket: Ticket) {
+        if let Some(lease) = self.open.get_mut(&id).or_else(|| self.ended.get_mut(&id)) {
+            lease.ticket = ticket;
+        }
     }
 
     /// Gives a lease another place; its id, request and deadline stay unless told otherwise.

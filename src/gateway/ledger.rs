@@ -21,7 +21,12 @@ struct GarageBook {
     base: Option<i64>,
     /// By the loops, since `base`.
     net_in: i64,
+    /// Cars sent into what cannot be seen while no loop counted them.
+    assumed: i64,
+    /// The garage has loops at its door.
     counted: bool,
+    /// The unit that reads them answers.
+    counting: bool,
     last: Option<(u32, u32)>,
     silent: u32,
     /// Believed free in silent zones.
@@ -36,7 +41,7 @@ struct ZoneBook {
     silent: bool,
     /// As last seen.
     before: Tally,
-    /// Leases given since it went silent, where no loop counts.
+    /// Cars taken to stand there since: leases that ended without anybody seeing it.
     taken: i64,
     room: i64,
     /// Open leases that name the zone only.
@@ -83,7 +88,7 @@ impl Ledger {
     /// The occupancy to keep: sensed plus counted.
     pub fn occupied(&self, garage: GarageIx) -> Option<i64> {
         let book = &self.garages[garage.at()];
-        book.base.map(|base| base + book.net_in)
+        book.base.map(|base| base + book.net_in + book.assumed)
     }
 
     /// Whether the garage has loops at its door.
@@ -94,12 +99,19 @@ impl Ledger {
     /// Takes the door's counters; 32 bits, wrapping.
     pub fn count(&mut self, garage: GarageIx, cars_in: u32, cars_out: u32) -> Passed {
         let book = &mut self.garages[garage.at()];
+        let missed = !std::mem::replace(&mut book.counting, true);
         let Some((last_in, last_out)) = book.last.replace((cars_in, cars_out)) else {
             return Passed::Rebased { reset: false };
         };
         let (cars_in, cars_out) = (cars_in.wrapping_sub(last_in), cars_out.wrapping_sub(last_out));
         if cars_in > STEP_MAX || cars_out > STEP_MAX {
+            // What was assumed meanwhile stands: no count says better.
+            book.net_in += std::mem::take(&mut book.assumed);
             return Passed::Rebased { reset: true };
+        }
+        if missed {
+            // The counter went on while its unit was silent: it knows the assumed cars too.
+            book.assumed = 0;
         }
         book.net_in += i64::from(cars_in) - i64::from(cars_out);
         Passed::Cars { cars_in, cars_out }
@@ -113,6 +125,11 @@ impl Ledger {
             book.taken = 0;
             self.garages[site.zones[zone.at()].garage.at()].silent += 1;
         }
+    }
+
+    /// The unit that reads a garage's loops went silent.
+    pub fn lose_counter(&mut self, garage: GarageIx) {
+        self.garages[garage.at()].counting = false;
     }
 
     /// A zone's unit answers again.
@@ -130,20 +147,35 @@ impl Ledger {
         }
     }
 
-    /// A car is believed to stand in a silent zone; where loops count, they know already.
-    pub fn take(&mut self, zone: ZoneIx) {
-        self.zones[zone.at()].taken += 1;
+    /// A car is taken to stand somewhere unseen; where loops count, they know already.
+    pub fn take(&mut self, garage: GarageIx, zone: Option<ZoneIx>) {
+        if let Some(zone) = zone {
+            self.zones[zone.at()].taken += 1;
+        }
+        let book = &mut self.garages[garage.at()];
+        if !book.counting {
+            book.assumed += 1;
+        }
     }
 
     /// Works out the room in a garage's silent zones from what is sensed now.
-    pub fn refresh(&mut self, site: &Site, bays: &Bays, garage: GarageIx) {
+    ///
+    /// Where all units answer, the sensors are the books; but with more than `unknown_max` percent
+    /// of the bays unknown (a dead detector bus behind a living controller) they are not, and what
+    /// was last known goes on.
+    pub fn refresh(&mut self, site: &Site, bays: &Bays, garage: GarageIx, unknown_max: u32) {
         let zones = site.garages[garage.at()].zones.clone().map(ZoneIx);
-        let live = bays.garage(garage);
+        let live = i64::from(bays.occupied(garage));
+        let unknown = bays.garage(garage).unknown;
+        let all = site.garages[garage.at()].bays.len() as u32;
         let book = &mut self.garages[garage.at()];
         if book.silent == 0 {
-            book.base = Some(i64::from(live.occupied));
-            book.net_in = 0;
             book.room = 0;
+            if unknown * 100 <= all * unknown_max {
+                book.base = Some(live);
+                book.net_in = 0;
+                book.assumed = 0;
+            }
             return;
         }
         let silent: Vec<(ZoneIx, i64)> = zones
@@ -154,20 +186,24 @@ impl Ledger {
         book.room = match book.base {
             None => 0,
             Some(base) if book.counted => {
-                let inside = (base + book.net_in - i64::from(live.occupied)).clamp(0, unseen);
+                let inside = (base + book.net_in + book.assumed - live).clamp(0, unseen);
                 // Bays there that are still promised to drivers under way.
                 let pledged = silent.iter().map(|(zone, _)| leased(site, bays, *zone)).sum::<i64>();
                 (unseen - inside - pledged).max(0)
             }
             Some(_) => {
                 let books = silent.iter().map(|(zone, _)| &self.zones[zone.at()]);
-                let free: i64 = books.map(|zone| i64::from(zone.before.free) - zone.taken).sum();
-                free.clamp(0, unseen)
+                let free: i64 = books.map(|zone| i64::from(zone.before.free)).sum();
+                (free - book.assumed).clamp(0, unseen)
             }
         };
-        // Shared out as the zones' free bays were when last seen, or by size where none were seen.
+        // Shared out by the zones' free bays when last seen, less the cars taken to stand there
+        // since; or by size where none were seen.
         let room = book.room;
-        let seen = |zone: ZoneIx, zones: &[ZoneBook]| i64::from(zones[zone.at()].before.free);
+        let seen = |zone: ZoneIx, zones: &[ZoneBook]| {
+            let book = &zones[zone.at()];
+            (i64::from(book.before.free) - book.taken).max(0)
+        };
         let any: i64 = silent.iter().map(|(zone, _)| seen(*zone, &self.zones)).sum();
         let total = if any > 0 { any } else { unseen };
         for (zone, unknown) in silent {
@@ -195,17 +231,19 @@ impl Ledger {
         u32::try_from(book.room - promised - book.promised).unwrap_or(0)
     }
 
-    /// Open leases that name a place without a bay, in a part of the site.
+    /// Open leases that name a place without a bay, in what can be seen of a part of the site:
+    /// cars on their way to bays that are counted as free. What leads into silence is no such bay.
     pub fn promised(&self, site: &Site, scope: Scope) -> u32 {
         let zones = match scope {
             Scope::Garage(garage) => site.garages[garage.at()].zones.clone(),
             Scope::Level(level) => site.levels[level.at()].zones.clone(),
             Scope::Zone(zone) => zone.0..zone.0 + 1,
         };
-        let zones: i64 = zones.map(|zone| self.zones[zone as usize].promised).sum();
+        let seen = zones.map(|zone| &self.zones[zone as usize]).filter(|zone| !zone.silent);
+        let zones: i64 = seen.map(|zone| zone.promised).sum();
         let garage = match scope {
-            Scope::Garage(garage) => self.garages[garage.at()].promised,
-            Scope::Level(_) | Scope::Zone(_) => 0,
+            Scope::Garage(garage) if !self.any_silent(garage) => self.garages[garage.at()].promised,
+            Scope::Garage(_) | Scope::Level(_) | Scope::Zone(_) => 0,
         };
         u32::try_from(zones + garage).unwrap_or(0)
     }
@@ -240,7 +278,7 @@ mod tests {
         let free = ledger.room(&site, G);
         assert_eq!(free, site.garages[0].bays.len() as u32 - 10);
         assert_eq!(ledger.count(G, 105, 51), Passed::Cars { cars_in: 5, cars_out: 1 });
-        ledger.refresh(&site, &bays, G);
+        ledger.refresh(&site, &bays, G, 20);
         assert_eq!(ledger.room(&site, G), free - 4);
     }
 
@@ -252,7 +290,7 @@ mod tests {
         let free = ledger.room(&site, G);
         assert_eq!(ledger.count(G, 1, 50), Passed::Cars { cars_in: 3, cars_out: 0 });
         assert_eq!(ledger.count(G, 90_000, 0), Passed::Rebased { reset: true });
-        ledger.refresh(&site, &bays, G);
+        ledger.refresh(&site, &bays, G, 20);
         assert_eq!(ledger.room(&site, G), free - 3);
     }
 
@@ -261,9 +299,35 @@ mod tests {
         let site = Arc::new(testing::site());
         let bays = Bays::new(site.clone());
         let mut ledger = Ledger::new(&site);
-        ledger.refresh(&site, &bays, G);
+        ledger.refresh(&site, &bays, G, 20);
         assert_eq!(ledger.room(&site, G), 0);
         assert!(!ledger.zone_room(ZoneIx(0), 10, 10));
+    }
+
+    #[test]
+    fn loops_that_died_with_their_unit_count_nobody_but_the_leases_do() {
+        let (site, mut bays, mut ledger) = seen(site_bays() - 2);
+        ledger.count(G, 100, 50);
+        lose_all(&site, &mut bays, &mut ledger);
+        ledger.lose_counter(G);
+        ledger.take(G, Some(ZoneIx(0)));
+        ledger.take(G, None);
+        ledger.refresh(&site, &bays, G, 20);
+        assert_eq!(ledger.room(&site, G), 0);
+        // Back again, the counter knows of the two, and of one that left.
+        ledger.count(G, 102, 51);
+        ledger.refresh(&site, &bays, G, 20);
+        assert_eq!(ledger.room(&site, G), 1);
+    }
+
+    #[test]
+    fn detectors_that_fail_together_do_not_empty_the_books() {
+        let (site, mut bays, mut ledger) = seen(30);
+        for bay in site.garages[0].bays.clone() {
+            bays.change(BayIx(bay), |bay| bay.sensed = Sensed::Unknown);
+        }
+        ledger.refresh(&site, &bays, G, 20);
+        assert_eq!(ledger.occupied(G), Some(30));
     }
 
     #[test]
@@ -292,7 +356,7 @@ mod tests {
         for zone in site.garages[0].zones.clone().map(ZoneIx) {
             ledger.find(&site, zone);
         }
-        ledger.refresh(&site, &bays, G);
+        ledger.refresh(&site, &bays, G, 20);
         (site, bays, ledger)
     }
 
@@ -303,6 +367,6 @@ mod tests {
         for bay in site.garages[0].bays.clone() {
             bays.change(BayIx(bay), |bay| bay.sensed = Sensed::Unknown);
         }
-        ledger.refresh(site, bays, G);
+        ledger.refresh(site, bays, G, 20);
     }
 }

@@ -213,6 +213,12 @@ impl Gateway {
         if reweighed {
             self.reroute();
         }
+        // A shorter patience counts from now on, not when the old one would have run out.
+        for unit in (0..self.units.len() as u32).map(UnitIx) {
+            if self.units[unit.at()].polled {
+                self.arm(self.now.mono, Timer::Unit(unit));
+            }
+        }
         for garage in (0..self.site.garages.len() as u32).map(GarageIx) {
             self.bays.touch(garage);
         }

@@ -25,10 +25,9 @@ pub fn signs_of(site: &Site) -> Vec<Vec<SignIx>> {
 impl Gateway {
     /// Brings everything that depends on totals up to date. All signs are written once at first.
     pub(super) fn settle(&mut self, effects: &mut Vec<Effect>) {
-        let mut garages = Vec::new();
-        self.bays.take_changed(&mut garages);
+        self.refresh_ledger();
+        let garages = self.bays.take_changed();
         for garage in &garages {
-            self.ledger.refresh(&self.site, &self.bays, *garage);
             self.update_fullness(*garage, effects);
         }
         if self.stopping {
@@ -44,6 +43,14 @@ impl Gateway {
             for at in 0..self.signs_of[garage.at()].len() {
                 self.show(self.signs_of[garage.at()][at], effects);
             }
+        }
+    }
+
+    /// Brings the books of changed garages up to date; they stay marked as changed.
+    pub(super) fn refresh_ledger(&mut self) {
+        let unknown_max = self.tuning.unknown_max_percent;
+        for garage in self.bays.changed() {
+            self.ledger.refresh(&self.site, &self.bays, garage, unknown_max);
         }
     }
 
@@ -75,7 +82,11 @@ impl Gateway {
     }
 
     pub(super) fn stop(&mut self, effects: &mut Vec<Effect>) {
-        self.stopping = true;
+        if std::mem::replace(&mut self.stopping, true) {
+            return;
+        }
+        // The minute that has begun is told as far as it went.
+        self.window_due(effects);
         for (ix, state) in (0..).map(SignIx).zip(&mut self.signs) {
             state.shown = Some(state.fallback.clone());
             effects.push(Effect::Write { sign: ix, face: state.fallback.clone() });
@@ -97,7 +108,9 @@ impl Gateway {
         let tally = self.bays.garage(garage);
         let seen = tally.free + tally.held + tally.occupied;
         // What is mostly unknown has no fullness: the band keeps its tier.
-        if seen == 0 || tally.unknown * 100 > tally.total() * self.tuning.unknown_max_percent {
+        if seen == 0
+            || tally.unknown * 100 > (seen + tally.unknown) * self.tuning.unknown_max_percent
+        {
             return;
         }
         let taken_percent = (tally.held + tally.occupied) * 100 / seen;

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 
 use super::bays::Bays;
-use super::door::SignMode;
+use super::door::{LeaseId, SignMode};
 use crate::config::GuidanceTable;
 use crate::record::Tally;
 use crate::site::{Face, Scope, Sign, SignKind, Site};
@@ -17,6 +17,8 @@ use crate::time::Mono;
 #[derive(Clone, Debug)]
 pub struct SignState {
     pub mode: SignMode,
+    /// Staff set the mode in this run: it is newer than any kept one.
+    pub mode_set: bool,
     /// From the configuration; a reload may change it.
     pub fallback: Face,
     /// What was last ordered; `None` until the first order of this run.
@@ -24,14 +26,15 @@ pub struct SignState {
     /// Last automatic count, and since when it is only held.
     last_count: Option<Face>,
     held_since: Option<Mono>,
-    queue: VecDeque<String>,
-    called: Option<(String, Mono)>,
+    queue: VecDeque<(LeaseId, String)>,
+    called: Option<(LeaseId, String, Mono)>,
 }
 
 impl SignState {
     pub fn new(sign: &Sign) -> SignState {
         SignState {
             mode: SignMode::Auto,
+            mode_set: false,
             fallback: sign.fallback.clone(),
             shown: None,
             last_count: None,
@@ -42,17 +45,23 @@ impl SignState {
     }
 
     /// Queues a call-out; the oldest waiting one gives way when the queue is full.
-    pub fn call(&mut self, text: String, queue_max: usize) {
+    pub fn call(&mut self, lease: LeaseId, text: String, queue_max: usize) {
         if self.queue.len() >= queue_max {
             self.queue.pop_front();
         }
-        self.queue.push_back(text);
+        self.queue.push_back((lease, text));
+    }
+
+    /// Forgets a lease's call-out, shown or waiting.
+    pub fn call_off(&mut self, lease: LeaseId) {
+        self.queue.retain(|(other, _)| *other != lease);
+        self.called.take_if(|(other, _, _)| *other == lease);
     }
 
     /// When the sign changes by itself.
     pub fn due(&self, sign: &Sign, tuning: &GuidanceTable) -> Option<Mono> {
         let called = match (&sign.kind, &self.called) {
-            (SignKind::CallOut { show_s, .. }, Some((_, since))) => {
+            (SignKind::CallOut { show_s, .. }, Some((_, _, since))) => {
                 Some(since.plus_ms(u64::from(*show_s) * 1_000))
             }
             (SignKind::CallOut { .. } | SignKind::Count { .. }, _) => None,
@@ -98,8 +107,8 @@ impl SignState {
         for scope in scopes {
             tally += bays.tally(*scope, *class);
         }
-        let all: u32 = tally.total();
-        if tally.unknown * 100 > all * tuning.unknown_max_percent {
+        let (all, open) = (tally.total(), tally.total() - tally.closed);
+        if tally.unknown * 100 > open * tuning.unknown_max_percent {
             let since = *self.held_since.get_or_insert(now);
             let held = now.ms_since(since) < u64::from(tuning.sign_hold_s) * 1_000;
             return match &self.last_count {
@@ -119,11 +128,11 @@ impl SignState {
 
     fn call_out(&mut self, now: Mono, show_s: u32) -> Face {
         let over = |since: Mono| now.ms_since(since) >= u64::from(show_s) * 1_000;
-        if self.called.as_ref().is_none_or(|(_, since)| over(*since)) {
-            self.called = self.queue.pop_front().map(|text| (text, now));
+        if self.called.as_ref().is_none_or(|(_, _, since)| over(*since)) {
+            self.called = self.queue.pop_front().map(|(lease, text)| (lease, text, now));
         }
         match &self.called {
-            Some((text, _)) => Face::Text(text.clone()),
+            Some((_, text, _)) => Face::Text(text.clone()),
             None => self.fallback.clone(),
         }
     }

@@ -3,7 +3,7 @@
 //! Each test reads as what happens in a garage.
 
 use super::testing::Story;
-use super::{Answer, Ask, Input, Refusal, Report, SignMode};
+use super::{Answer, Ask, Effect, Input, Refusal, Report, SignMode};
 use crate::config::GuidanceTable;
 use crate::record::{Body, End, Lane, Promise, Sensed};
 use crate::site::{BayIx, Face, GarageIx, UnitIx};
@@ -125,6 +125,93 @@ fn an_identified_driver_ends_the_lease_and_holds_the_bay_before_its_sensor() {
     let answer = story.ask(Ask::Report { lease: given.lease.unwrap(), report: Report::Cancelled });
     let refused = Refusal::LeaseEnded { lease: given.lease.unwrap(), end: End::Fulfilled };
     assert_eq!(answer, Answer::Refused(refused));
+}
+
+#[test]
+fn an_identified_vehicles_bay_filling_is_credited_to_nobody_else() {
+    let mut story = Story::seen();
+    let first = story.arrive("r1", "p1", "car");
+    let second = story.arrive("r2", "p1", "car");
+    story.keep_alive(second.travel_s * 1_000);
+    story.report(first.lease.unwrap(), Report::Parked(None));
+    story.fill(first.bay.unwrap());
+    assert_eq!(story.find(second.lease.unwrap()).end, None);
+}
+
+#[test]
+fn in_one_sweep_an_owners_bay_counts_before_its_neighbour() {
+    let mut story = Story::seen();
+    let gone = story.arrive("r1", "p1", "car");
+    let owner = story.arrive("r2", "p1", "car");
+    story.report(gone.lease.unwrap(), Report::Cancelled);
+    story.keep_alive(owner.travel_s * 1_000);
+    // The neighbour's point comes first in the reading.
+    let (neighbour, own) = (gone.bay.unwrap().0, owner.bay.unwrap().0);
+    assert!(neighbour < own);
+    story.read(UnitIx(0), |bay| {
+        if bay == neighbour || bay == own { Sensed::Occupied } else { Sensed::Free }
+    });
+    assert_eq!(story.ends()[1..], [(owner.lease.unwrap(), End::Fulfilled, true)]);
+}
+
+#[test]
+fn a_moved_lease_is_durable_only_with_its_move() {
+    let mut story = Story::seen();
+    let given = story.arrive("r1", "p1", "car");
+    story.close(&story.bay(&given), None);
+    let moved = story.gateway.issued();
+    story.again("r1", "p1", "car");
+    let after = story.effects.iter().rev().find_map(|effect| match effect {
+        Effect::Answer { after, .. } => Some(*after),
+        _ => None,
+    });
+    assert_eq!(after, Some(moved));
+}
+
+#[test]
+fn whoever_parked_while_the_power_was_off_keeps_the_bay() {
+    let mut story = Story::seen();
+    let given = story.arrive("r1", "a1", "car");
+    story.restart("b2");
+    let bay = given.bay.unwrap().0;
+    story.read_all(|other| if other == bay { Sensed::Occupied } else { Sensed::Free });
+    assert_eq!(story.ends(), [(given.lease.unwrap(), End::Fulfilled, true)]);
+}
+
+#[test]
+fn bays_that_went_unknown_unseen_are_told_when_the_unit_is_back() {
+    let mut story = Story::seen();
+    story.go_silent(UnitIx(0), 6_000);
+    story.read(UnitIx(0), |bay| if bay == 9 { Sensed::Unknown } else { Sensed::Free });
+    assert_eq!(story.bay_events(), 1);
+}
+
+#[test]
+fn a_mostly_closed_garage_whose_open_rest_is_unknown_shows_no_full() {
+    let mut story = Story::seen();
+    story.close("g1/B1/B", None);
+    story.read(UnitIx(0), |bay| if bay < 20 { Sensed::Unknown } else { Sensed::Free });
+    story.keep_alive(121_000);
+    assert_eq!(story.face("s1"), Face::Blank);
+}
+
+#[test]
+fn a_driver_who_was_moved_is_called_out_anew() {
+    let mut story = Story::seen();
+    story.arrive_with_tail("r1", "A12");
+    story.close("g1/B1/A/004", None);
+    assert_eq!(story.face("c1"), Face::Text("A12 G1/B1/A/005".to_owned()));
+}
+
+#[test]
+fn a_shorter_patience_counts_at_once() {
+    let mut story =
+        Story::tuned(GuidanceTable { debounce_ms: 0, stale_ms: 600_000, ..Default::default() });
+    story.read_all(|_| Sensed::Free);
+    story.tick(10_000);
+    story.step(Input::Retune(GuidanceTable { debounce_ms: 0, ..Default::default() }));
+    story.tick(0);
+    assert_eq!(story.bodies(Lane::Alarms).count(), 2, "both units are lost");
 }
 
 #[test]

@@ -54,6 +54,17 @@ impl UnitState {
     }
 }
 
+/// One bay's change within a reading.
+struct Move {
+    bay: BayIx,
+    from: Sensed,
+    to: Sensed,
+    /// Its filling says nothing of any other driver: an identified vehicle was expected there, it
+    /// was known to be taken, or staff closed it.
+    explained: bool,
+    leased: bool,
+}
+
 impl Gateway {
     pub(super) fn reading(&mut self, reading: &Reading, effects: &mut Vec<Effect>) {
         self.counts.readings += 1;
@@ -86,35 +97,50 @@ impl Gateway {
     /// driver would be moved to a bay that the same reading shows taken.
     fn sensed(&mut self, unit: UnitIx, changes: &[(BayIx, Sensed)], effects: &mut Vec<Effect>) {
         let told = self.units[unit.at()].baselined;
-        let mut before = Vec::with_capacity(changes.len());
+        let mut moves = Vec::with_capacity(changes.len());
         for (bay, to) in changes.iter().copied() {
-            before.push(self.bays.change(bay, |state| {
+            moves.push(self.bays.change(bay, |state| {
+                let explained =
+                    state.presumed.is_some() || state.quarantine.is_some() || state.closures > 0;
                 if to == Sensed::Occupied {
                     state.presumed = None;
                 }
-                std::mem::replace(&mut state.sensed, to)
+                let from = std::mem::replace(&mut state.sensed, to);
+                Move { bay, from, to, explained, leased: state.lease.is_some() }
             }));
         }
         self.counts.bay_changes += changes.len() as u64;
-        for ((bay, to), from) in changes.iter().copied().zip(before) {
-            let recorded = std::mem::replace(&mut self.recorded[bay.at()], to);
-            if told && recorded != to {
-                let bay = self.site.bay_id(bay);
-                self.record(Lane::Events, Body::Bay { bay, from: recorded, to }, effects);
-            }
-            self.moved(bay, from, to, effects);
+        for change in &moves {
+            self.tell(change.bay, told, effects);
+        }
+        // Bays with an owner first: a neighbour that fills in the same sweep must not be credited
+        // to a driver whose own bay fills too.
+        moves.sort_by_key(|change| !change.leased);
+        for change in moves {
+            self.moved(change, effects);
         }
         if told && !changes.is_empty() {
             self.keep_unit(unit, effects);
         }
     }
 
-    fn moved(&mut self, bay: BayIx, from: Sensed, to: Sensed, effects: &mut Vec<Effect>) {
+    /// Records what a bay is now, if that is news upstream.
+    fn tell(&mut self, bay: BayIx, told: bool, effects: &mut Vec<Effect>) {
+        let to = self.bays.get(bay).sensed;
+        let recorded = std::mem::replace(&mut self.recorded[bay.at()], to);
+        if told && recorded != to {
+            let bay = self.site.bay_id(bay);
+            self.record(Lane::Events, Body::Bay { bay, from: recorded, to }, effects);
+        }
+    }
+
+    fn moved(&mut self, change: Move, effects: &mut Vec<Effect>) {
+        let Move { bay, from, to, explained, leased: _ } = change;
         let window = &mut self.windows[self.site.bays[bay.at()].garage.at()];
         match (from, to) {
             (Sensed::Free, Sensed::Occupied) => {
                 window.filled += 1;
-                self.filled(bay, true, effects);
+                self.filled(bay, !explained, effects);
             }
             (Sensed::Occupied, Sensed::Free) => {
                 window.emptied += 1;
@@ -158,7 +184,10 @@ impl Gateway {
             self.bays.touch(self.site.zones[zone.at()].garage);
         }
         if std::mem::replace(&mut self.units[ix.at()].baselined, true) {
-            return;
+            // A bay that became unknown by itself meanwhile made no change to tell then.
+            let bays = self.site.units[ix.at()].bays.clone();
+            bays.into_iter().flatten().for_each(|bay| self.tell(bay, true, effects));
+            return self.keep_unit(ix, effects);
         }
         let states = keep::states(self, ix);
         let count = |letter: u8| states.bytes().filter(|b| *b == letter).count() as u32;
@@ -197,6 +226,11 @@ impl Gateway {
         for zone in self.zones_of(ix) {
             let before = self.bays.tally(Scope::Zone(zone), None);
             self.ledger.lose(&self.site, zone, before);
+        }
+        for (garage, table) in (0..).map(GarageIx).zip(&self.site.garages) {
+            if table.door_counter.is_some_and(|door| door.unit == ix) {
+                self.ledger.lose_counter(garage);
+            }
         }
         let now = self.now.mono;
         let mut changes = Vec::new();

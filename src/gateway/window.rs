@@ -27,9 +27,13 @@ pub struct Window {
 
 impl Gateway {
     pub(super) fn window_due(&mut self, effects: &mut Vec<Effect>) {
-        let window_s = self.now.mono.ms_since(self.window_since).div_ceil(1_000);
-        self.window_since = self.now.mono;
-        self.arm(self.now.mono.plus_ms(WINDOW_MS), Timer::Window);
+        let length_ms = self.now.mono.ms_since(self.window_since);
+        let window_s = (length_ms + 500) / 1_000;
+        // On the grid as long as that holds, so that a late wake-up does not shift all windows.
+        let on_grid = self.window_since.plus_ms(WINDOW_MS);
+        let late = on_grid.plus_ms(WINDOW_MS) <= self.now.mono || on_grid > self.now.mono;
+        self.window_since = if late { self.now.mono } else { on_grid };
+        self.arm(self.window_since.plus_ms(WINDOW_MS), Timer::Window);
         for garage in (0..self.site.garages.len() as u32).map(GarageIx) {
             let window = std::mem::take(&mut self.windows[garage.at()]);
             let body = Body::GarageWindow(self.garage_window(garage, window_s, &window));

@@ -1,7 +1,7 @@
 //! SIGHUP: what may change while cars are under way changes, the rest is refused by name.
 //!
-//! Taken: log level, guidance (weights, waits, thresholds), the HTTP token and the broker's
-//! password (both read again from their files). Refused, each named in the log: everything that
+//! Taken: log level, guidance (weights, waits, thresholds), fallbacks of signs, the HTTP token and
+//! the broker's password (both read again from their files). Refused, each named in the log: everything that
 //! would change what bays, lines or signs there are, or where records go. A file with any problem
 //! changes nothing.
 
@@ -55,7 +55,12 @@ impl Reload {
                 Err(error) => tracing::error!("reload: log.level: {error}"),
             }
         }
-        if new.guidance != self.config.guidance {
+        // The new patience was checked with the file's periods, but the running ones stay.
+        let period_ms = self.config.site.lines.iter().map(|line| line.period_ms).max();
+        if period_ms.is_some_and(|period_ms| new.guidance.stale_ms <= period_ms) {
+            let stale_ms = new.guidance.stale_ms;
+            tracing::error!(stale_ms, "reload: guidance.stale_ms is not above a running period_ms");
+        } else if new.guidance != self.config.guidance {
             let guidance = super::scaled(&new.guidance, self.clock.speed());
             if handle.retune(guidance).await {
                 self.config.guidance = new.guidance.clone();
@@ -73,8 +78,10 @@ impl Reload {
 
     /// Fallback texts may change as long as the signs stay the same.
     async fn sign_texts(&mut self, new: &Config, handle: &Handle) {
+        // Checked with the file's displays, so those must be the running ones.
+        let same = signs(&self.config) == signs(new)
+            && format!("{:?}", self.config.site.profiles) == format!("{:?}", new.site.profiles);
         let (old, new) = (&mut self.config.site.signs, &new.site.signs);
-        let same = old.len() == new.len() && old.iter().zip(new).all(|(a, b)| a.id == b.id);
         if !same || old.iter().zip(new).all(|(a, b)| a.fallback == b.fallback) {
             return;
         }
@@ -95,7 +102,7 @@ fn refused(old: &Config, new: &Config) -> Vec<&'static str> {
         ("[[node]] or [[link]]", site(|c| format!("{:?}", (&c.site.nodes, &c.site.links)))),
         ("[[class]]", site(|c| format!("{:?}", c.site.classes))),
         ("[[destination]]", site(|c| format!("{:?}", c.site.destinations))),
-        ("[[garage]]", site(|c| format!("{:?}", (&c.site.garages, &c.site.zones, &c.site.bays)))),
+        ("[[garage]]", site(garages)),
         (
             "[[line]] or [[profile]]",
             site(|c| format!("{:?}", (&c.site.lines, &c.site.units, &c.site.profiles))),
@@ -110,6 +117,11 @@ fn refused(old: &Config, new: &Config) -> Vec<&'static str> {
         names.push("[http]");
     }
     names
+}
+
+fn garages(config: &Config) -> String {
+    let site = &config.site;
+    format!("{:?}", (&site.garages, &site.levels, &site.zones, &site.bays))
 }
 
 /// Everything about signs but their fallback.
