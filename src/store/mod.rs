@@ -261,7 +261,8 @@ impl Store {
         Found::Away
     }
 
-    /// Removes a delivered chunk of the store of `epoch` with the next commit; [`Tide::removed`] tells when it is gone.
+    /// Removes a delivered chunk of the store of `epoch` with the next commit; [`Tide::removed`]
+    /// tells when it is gone.
     pub fn remove(&self, epoch: u64, lane: Lane, first: u64) {
         self.queue.remove(Removal { epoch, lane, first, undelivered: None });
     }

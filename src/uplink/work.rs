@@ -161,7 +161,9 @@ impl Worker {
                 }
                 heard = link.next() => self.heard(&mut link, heard, &mut since),
                 // A reply given to a client that does not connect would be lost.
-                Some((reply, ok)) = self.replies.recv(), if since.is_some() => self.answer(&mut link, reply, ok),
+                Some((reply, ok)) = self.replies.recv(), if since.is_some() => {
+                    self.answer(&mut link, reply, ok)
+                }
                 changed = self.tide.changed(), if tide_alive => {
                     changed.map_or(Ok(()), |()| self.follow_tide(&mut link))
                 }
