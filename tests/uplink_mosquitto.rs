@@ -120,7 +120,7 @@ fn what_the_broker_refuses_is_not_delivered() {
         rig.notices.lock().unwrap().clone()
     };
     let refused = Body::LaneRefused { lane: Lane::Events, reason: "NotAuthorized".to_owned() };
-    assert_eq!(told(1), [refused.clone()]);
+    assert_eq!(told(1), std::slice::from_ref(&refused));
 
     broker.write_acl("topic readwrite parkway/s/#\n");
     broker.signal("HUP");
