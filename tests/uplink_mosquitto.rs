@@ -111,12 +111,42 @@ fn what_the_broker_refuses_is_not_delivered() {
         "a refused record left the store"
     );
     assert_eq!(judge.lane(Lane::Events).0, Vec::<u64>::new());
+    let told = |count: usize| {
+        let began = Instant::now();
+        while rig.notices.lock().unwrap().len() < count {
+            assert!(began.elapsed() < Duration::from_secs(20), "{:?}", rig.notices);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        rig.notices.lock().unwrap().clone()
+    };
+    let refused = Body::LaneRefused { lane: Lane::Events, reason: "NotAuthorized".to_owned() };
+    assert_eq!(told(1), std::slice::from_ref(&refused));
 
     broker.write_acl("topic readwrite parkway/s/#\n");
     broker.signal("HUP");
     rig.drained(Duration::from_secs(30));
     assert_eq!(judge.lane(Lane::Events).0, (1..=30).collect::<Vec<u64>>());
+    assert_eq!(told(2), [refused, Body::LaneAccepted { lane: Lane::Events }]);
     rig.stop();
+}
+
+/// Nobody subscribes: records wait, unless the configuration says that the broker keeps them.
+#[test]
+fn what_nobody_hears_waits_or_counts_as_delivered() {
+    let Some(broker) = Broker::start("") else { return };
+    for (mqtt, left) in [("", 30), ("accept_unheard = true", 0)] {
+        let dir = tempfile::tempdir().unwrap();
+        let rig = Rig::with(dir.path(), broker.port, mqtt);
+        rig.store.queue().push((0..30).map(bay).collect(), Ticket(30), true);
+        let began = Instant::now();
+        let answered = |totals: parkway::outbox::Totals| totals.taken + totals.refused > 0;
+        while !answered(rig.uplink.status().totals) || left == 0 && rig.waiting() > 0 {
+            assert!(began.elapsed() < Duration::from_secs(20), "{:?}", rig.uplink.status());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!(rig.waiting(), left, "{mqtt}");
+        rig.stop();
+    }
 }
 
 #[test]
@@ -242,14 +272,20 @@ fn mosquitto() -> Option<PathBuf> {
 struct Rig {
     store: Store,
     uplink: Uplink,
+    notices: Arc<Mutex<Vec<Body>>>,
     _pictures: watch::Sender<Arc<Snapshot>>,
 }
 
 impl Rig {
     fn start(dir: &Path, port: u16) -> Rig {
+        Rig::with(dir, port, "")
+    }
+
+    fn with(dir: &Path, port: u16, mqtt: &str) -> Rig {
         let file = dir.join("parkway.toml");
         let text = include_str!("common/small.toml").replace("1883", &port.to_string());
-        let text = text.replace("[[class]]", "ack_timeout_s = 2\nkeep_alive_s = 5\n[[class]]");
+        let mqtt = format!("ack_timeout_s = 2\nkeep_alive_s = 5\n{mqtt}\n[[class]]");
+        let text = text.replace("[[class]]", &mqtt);
         std::fs::write(&file, text).unwrap();
         let config: Config = parkway::config::load(&file).unwrap();
         let path = dir.join("store");
@@ -258,17 +294,22 @@ impl Rig {
         let (store, _) = store::start(&config.store, path, boot, clock, |_| true, |_| true);
         let (urgent, asked) = mpsc::channel(16);
         let (pictures, picture) = watch::channel(Arc::new(picture()));
-        std::thread::spawn(move || agree(asked));
+        let notices = Arc::new(Mutex::new(Vec::new()));
+        let noticed = notices.clone();
+        std::thread::spawn(move || agree(asked, &noticed));
         let handle = Handle::new(urgent, picture);
         let uplink = uplink::start(&config, clock, store.clone(), handle);
-        Rig { store, uplink, _pictures: pictures }
+        Rig { store, uplink, notices, _pictures: pictures }
+    }
+
+    fn waiting(&self) -> u64 {
+        self.store.status().lanes.iter().map(|lane| lane.records).sum()
     }
 
     fn drained(&self, patience: Duration) {
         let began = Instant::now();
         loop {
-            let lanes = self.store.status().lanes;
-            let waiting: u64 = lanes.iter().map(|lane| lane.records).sum();
+            let waiting = self.waiting();
             if waiting == 0 && self.store.queued_bytes() == 0 {
                 return;
             }
@@ -284,11 +325,15 @@ impl Rig {
     }
 }
 
-fn agree(mut asked: mpsc::Receiver<Urgent>) {
+fn agree(mut asked: mpsc::Receiver<Urgent>, notices: &Mutex<Vec<Body>>) {
     while let Some(urgent) = asked.blocking_recv() {
-        if let Urgent::Ask { reply, .. } = urgent {
-            let at = Clock::real().now();
-            let _ = reply.send(Answered { answer: Answer::Done, durable: true, at });
+        match urgent {
+            Urgent::Ask { reply, .. } => {
+                let at = Clock::real().now();
+                let _ = reply.send(Answered { answer: Answer::Done, durable: true, at });
+            }
+            Urgent::Notice(body) => notices.lock().unwrap().push(body),
+            _ => (),
         }
     }
 }
