@@ -127,7 +127,7 @@ mod tests {
         control.set("debug").unwrap();
         assert!(control.set("lots").is_err());
         let now = control.filter.with_current(|filter| filter.to_string()).unwrap();
-        assert_eq!(now, "warn,parkway=debug");
+        assert_eq!(now, "parkway=debug,warn");
     }
 
     #[test]
