@@ -94,9 +94,16 @@ pub enum Body {
     // Events.
     /// A bay changed.
     Bay { bay: String, from: Sensed, to: Sensed },
-    /// First complete picture of a unit's bays since the store was made. `states` has a letter
-    /// (f, o, u) for each wired bay in point order.
-    UnitBaseline { unit: String, bays: u32, free: u32, occupied: u32, unknown: u32, states: String },
+    /// First complete picture of a unit's bays since the store was made.
+    UnitBaseline {
+        unit: String,
+        bays: u32,
+        free: u32,
+        occupied: u32,
+        unknown: u32,
+        /// A letter (f, o, u) for each wired bay in point order.
+        states: String,
+    },
     /// A driver was given something.
     LeaseGranted(LeaseBody),
     /// A lease was given another bay.

@@ -26,6 +26,7 @@ const PURE: &[&str] = &[
     "src/field/write.rs",
     "src/config/file.rs",
     "src/config/check.rs",
+    "src/config/device.rs",
     "src/config/weave.rs",
 ];
 

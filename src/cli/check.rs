@@ -47,7 +47,7 @@ pub fn run(path: &Path) -> ExitCode {
             }
             let count = problems.len();
             eprintln!("{count} problem{} in all", if count == 1 { "" } else { "s" });
-            ExitCode::from(super::USAGE)
+            ExitCode::from(crate::run::USAGE)
         }
     }
 }

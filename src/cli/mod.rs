@@ -13,8 +13,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Bad usage or configuration: trying again without a change is no use (EX_USAGE of sysexits.h).
-pub const USAGE: u8 = 64;
+use crate::run::USAGE;
 
 /// Edge gateway for underground parking.
 #[derive(Parser, Debug)]

@@ -1,9 +1,11 @@
 //! From TOML files to a [`Config`] that cannot be wrong, or to all the reasons why not at once.
 //!
 //! `parkway check` and the daemon use the same [`load`]. `file.rs` is what a person writes,
-//! `check.rs` holds every rule, `weave.rs` builds the [`Site`] from what passed.
+//! `check.rs` and
+//! `device.rs` hold the rules, `weave.rs` builds the [`Site`] from what passed.
 
 mod check;
+mod device;
 mod file;
 mod weave;
 

@@ -235,7 +235,9 @@ mod tests {
     proptest! {
         /// Totals and index equal a recount after any changes.
         #[test]
-        fn totals_and_index_equal_a_recount(steps in proptest::collection::vec((0u32..90, 0u8..9), 1..400)) {
+        fn totals_and_index_equal_a_recount(
+            steps in proptest::collection::vec((0u32..90, 0u8..9), 1..400),
+        ) {
             let site = Arc::new(testing::site());
             let mut bays = Bays::new(site.clone());
             for (bay, what) in steps {

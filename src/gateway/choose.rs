@@ -206,11 +206,12 @@ mod tests {
                     _ => Sensed::Occupied,
                 });
             }
-            let tuning = GuidanceTable { surface_weight_tenths: surface, ..GuidanceTable::default() };
+            let tuning =
+                GuidanceTable { surface_weight_tenths: surface, ..GuidanceTable::default() };
             let routes = Routes::new(&site, surface, &BTreeSet::new(), &BTreeSet::new());
             let ledger = Ledger::new(&site);
-            let view =
-                View { site: &site, tuning: &tuning, routes: &routes, bays: &bays, ledger: &ledger };
+            let (site, bays) = (&*site, &bays);
+            let view = View { site, tuning: &tuning, routes: &routes, bays, ledger: &ledger };
             let want = Want {
                 at: NodeIx(at % site.nodes.len() as u32),
                 class: ClassIx(class),

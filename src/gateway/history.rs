@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::story::Story;
+use super::testing::Story;
 use super::{Answer, Ask, Effect, Input, LeaseId, Report};
 use crate::record::{Body, Sensed};
 use crate::site::{BayIx, GarageIx, Scope, Target, UnitIx};

@@ -1,9 +1,20 @@
-//! A small site for the core's tests: two garages on a ring with one portal, 90 bays.
+//! A small site and a gateway on it for the core's tests: two garages on a ring, 90 bays.
+//!
+//! [`Story`] is the one helper that knows the door's API: it keeps what a store would have kept,
+//! repeats what units last read, and panics where a test asks for what did not happen.
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
-use crate::config;
-use crate::site::Site;
+use super::{
+    Allocation, Answer, Ask, Effect, Gateway, Identity, Input, Kept, LeaseId, Reading, Refusal,
+    ReplyId, Report, Request,
+};
+use crate::config::{self, GuidanceTable};
+use crate::record::{Body, End, Lane, Sensed};
+use crate::site::{BayIx, Face, SignIx, Site, Target, UnitIx};
+use crate::time::{Mono, Now, Wall};
 
 /// The site of `tests/site/small.toml`.
 pub fn site() -> Site {
@@ -16,5 +27,259 @@ pub fn config() -> config::Config {
     match config::load(&path) {
         Ok(config) => config,
         Err(problems) => panic!("{problems:?}"),
+    }
+}
+
+/// A gateway, what it ordered, and what a store would have kept.
+pub struct Story {
+    pub site: Arc<Site>,
+    pub gateway: Gateway,
+    pub now: Now,
+    pub effects: Vec<Effect>,
+    pub kept: BTreeMap<String, Vec<u8>>,
+    pub counters: [u32; 2],
+    tuning: GuidanceTable,
+    runs: u32,
+    replies: u64,
+    last: BTreeMap<UnitIx, Reading>,
+}
+
+impl Story {
+    pub fn new() -> Story {
+        Story::tuned(GuidanceTable { debounce_ms: 0, ..GuidanceTable::default() })
+    }
+
+    /// All bays seen free.
+    pub fn seen() -> Story {
+        let mut story = Story::new();
+        story.read_all(|_| Sensed::Free);
+        story
+    }
+
+    pub fn tuned(tuning: GuidanceTable) -> Story {
+        let site = Arc::new(site());
+        let identity = Identity { run: 1, boot: "b1".to_owned(), version: "0".to_owned() };
+        Story {
+            gateway: Gateway::new(site.clone(), tuning.clone(), identity),
+            site,
+            now: Now { mono: Mono(1_000_000_000), wall: Wall(0) },
+            effects: Vec::new(),
+            kept: BTreeMap::new(),
+            counters: [0, 0],
+            tuning,
+            runs: 1,
+            replies: 0,
+            last: BTreeMap::new(),
+        }
+    }
+
+    /// Killed and started again, with what was kept.
+    pub fn restart(&mut self, boot: &str) {
+        self.runs += 1;
+        let identity = Identity { run: self.runs, boot: boot.to_owned(), version: "0".to_owned() };
+        self.gateway = Gateway::new(self.site.clone(), self.tuning.clone(), identity);
+        self.last.clear();
+        let entries = self.kept.clone().into_iter().collect();
+        self.step(Input::Restore(Kept { entries }));
+    }
+
+    pub fn step(&mut self, input: Input) -> Option<Answer> {
+        let from = self.effects.len();
+        self.gateway.step(self.now, input, &mut self.effects);
+        let mut answer = None;
+        for effect in &self.effects[from..] {
+            match effect {
+                Effect::Keep { key, value: Some(value) } => {
+                    self.kept.insert(key.clone(), value.clone());
+                }
+                Effect::Keep { key, value: None } => {
+                    self.kept.remove(key);
+                }
+                Effect::Answer { answer: given, .. } => answer = Some(given.clone()),
+                Effect::Record(_) | Effect::Write { .. } => (),
+            }
+        }
+        answer
+    }
+
+    pub fn ask(&mut self, ask: Ask) -> Answer {
+        self.replies += 1;
+        let reply = ReplyId(self.replies);
+        self.step(Input::Asked { ask, reply }).expect("every question is answered in its step")
+    }
+
+    pub fn request(&self, request_id: &str, at: &str, class: &str) -> Request {
+        Request {
+            request_id: request_id.to_owned(),
+            at: self.site.node(at).unwrap(),
+            destination: None,
+            class: self.site.class(class).unwrap(),
+            eta_s: 0,
+            tail: None,
+        }
+    }
+
+    pub fn arrive(&mut self, request_id: &str, at: &str, class: &str) -> Allocation {
+        let request = self.request(request_id, at, class);
+        match self.ask(Ask::Arrive(request)) {
+            Answer::Allocation(allocation) => *allocation,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn again(&mut self, request_id: &str, at: &str, class: &str) -> Allocation {
+        let before = self.gateway.leases.len();
+        let answer = self.arrive(request_id, at, class);
+        assert_eq!(self.gateway.leases.len(), before, "asking again made a lease");
+        answer
+    }
+
+    pub fn arrive_with_tail(&mut self, request_id: &str, tail: &str) {
+        let mut request = self.request(request_id, "p1", "car");
+        request.tail = Some(tail.to_owned());
+        self.ask(Ask::Arrive(request));
+    }
+
+    pub fn refused(&mut self, request_id: &str, at: &str, class: &str) -> Refusal {
+        let request = self.request(request_id, at, class);
+        match self.ask(Ask::Arrive(request)) {
+            Answer::Refused(refusal) => refusal,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn find(&mut self, lease: LeaseId) -> Allocation {
+        match self.ask(Ask::Find(lease)) {
+            Answer::Allocation(allocation) => *allocation,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn report(&mut self, lease: LeaseId, report: Report) {
+        self.ask(Ask::Report { lease, report });
+    }
+
+    pub fn target(&self, text: &str) -> Target {
+        self.site.target(text).unwrap()
+    }
+
+    pub fn close(&mut self, target: &str, expires_s: Option<u64>) {
+        let (reason, by) = ("works".to_owned(), "me".to_owned());
+        let target = self.target(target);
+        assert_eq!(self.ask(Ask::Close { target, reason, by, expires_s }), Answer::Done);
+    }
+
+    pub fn open(&mut self, target: &str) {
+        let target = self.target(target);
+        assert_eq!(self.ask(Ask::Open { target, by: "me".to_owned() }), Answer::Done);
+    }
+
+    pub fn bay(&self, allocation: &Allocation) -> String {
+        self.site.bay_id(allocation.bay.expect("a bay was promised"))
+    }
+
+    /// Time passes, nothing is read.
+    pub fn tick(&mut self, ms: u64) {
+        self.pass(ms);
+        self.step(Input::Tick);
+    }
+
+    pub fn pass(&mut self, ms: u64) {
+        self.now.mono = self.now.mono.plus_ms(ms);
+        self.now.wall.0 += ms as i64;
+    }
+
+    /// Time passes while every unit heard so far goes on reading the same.
+    pub fn keep_alive(&mut self, ms: u64) {
+        let mut left = ms;
+        while left > 0 {
+            let part = left.min(4_000);
+            self.pass(part);
+            left -= part;
+            let readings: Vec<Reading> = self.last.values().cloned().collect();
+            for mut reading in readings {
+                reading.at = self.now.mono;
+                self.step(Input::Reading(reading));
+            }
+        }
+    }
+
+    /// One unit says nothing, the others go on.
+    pub fn go_silent(&mut self, unit: UnitIx, ms: u64) {
+        let silent = self.last.remove(&unit);
+        self.keep_alive(ms);
+        if let Some(silent) = silent {
+            self.last.insert(unit, silent);
+        }
+        if self.last.len() == 1 {
+            self.tick(0);
+        }
+        self.last.remove(&unit);
+    }
+
+    pub fn read_all(&mut self, state: impl Fn(u32) -> Sensed + Copy) {
+        self.read(UnitIx(0), state);
+        self.read(UnitIx(1), state);
+    }
+
+    /// A unit reads its bays as told, by bay index.
+    pub fn read(&mut self, unit: UnitIx, state: impl Fn(u32) -> Sensed) {
+        let (mut occupied, mut known) = (vec![0], vec![0]);
+        for (point, bay) in self.site.units[unit.at()].bays.iter().enumerate() {
+            let Some(bay) = bay else { continue };
+            let state = state(bay.0);
+            known[0] |= u64::from(state != Sensed::Unknown) << point;
+            occupied[0] |= u64::from(state == Sensed::Occupied) << point;
+        }
+        let counters = if unit == UnitIx(0) { self.counters.to_vec() } else { Vec::new() };
+        let reading = Reading { unit, at: self.now.mono, occupied, known, counters };
+        self.last.insert(unit, reading.clone());
+        self.step(Input::Reading(reading));
+    }
+
+    /// One more bay of what was last read fills.
+    pub fn fill(&mut self, bay: BayIx) {
+        let place = self.site.bays[bay.at()].clone();
+        let mut reading = self.last[&place.unit].clone();
+        reading.at = self.now.mono;
+        reading.occupied[0] |= 1 << place.point;
+        self.last.insert(place.unit, reading.clone());
+        self.step(Input::Reading(reading));
+    }
+
+    /// What a sign shows now.
+    pub fn face(&self, id: &str) -> Face {
+        let ix = self.site.sign(id).unwrap();
+        let writes = self.effects.iter().rev();
+        let mut faces = writes.filter_map(|effect| match effect {
+            Effect::Write { sign, face } if *sign == ix => Some(face.clone()),
+            _ => None,
+        });
+        faces.next().expect("every sign is written at start")
+    }
+
+    pub fn bodies(&self, lane: Lane) -> impl Iterator<Item = &Body> {
+        self.effects.iter().filter_map(move |effect| match effect {
+            Effect::Record(record) if record.lane == lane => Some(&record.body),
+            _ => None,
+        })
+    }
+
+    pub fn bay_events(&self) -> usize {
+        self.bodies(Lane::Events).filter(|body| matches!(body, Body::Bay { .. })).count()
+    }
+
+    pub fn ends(&self) -> Vec<(LeaseId, End, bool)> {
+        let ends = self.bodies(Lane::Events).filter_map(|body| match body {
+            Body::LeaseEnded { lease, end, inferred, .. } => {
+                Some((LeaseId::parse(lease).unwrap(), *end, *inferred))
+            }
+            _ => None,
+        });
+        ends.collect()
+    }
+
+    pub fn signs(&self) -> impl Iterator<Item = SignIx> + use<> {
+        (0..self.site.signs.len() as u32).map(SignIx)
     }
 }

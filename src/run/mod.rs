@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{self, Config, GuidanceTable};
 use crate::field::{self, Field};
 use crate::gateway::{Gateway, Identity, Kept};
+use crate::http;
 use crate::log::LogControl;
 use crate::metrics::Metrics;
 use crate::owner::{Handle, Owner, Ports};
@@ -31,7 +32,6 @@ use crate::store::{self, Store};
 use crate::systemd::{self, Watchdog};
 use crate::time::Clock;
 use crate::uplink::{self, Uplink};
-use crate::{cli, http};
 
 /// Readings that may wait for the owner: two sweeps of the reference site's 34 controllers. More
 /// would only be older news.
@@ -45,6 +45,9 @@ const SIGNS_STOP: Duration = Duration::from_millis(1_500);
 const UPLINK_STOP: Duration = Duration::from_millis(1_000);
 const STORE_STOP: Duration = Duration::from_millis(1_500);
 
+/// Bad usage or configuration: trying again without a change is no use (EX_USAGE of sysexits.h).
+pub const USAGE: u8 = 64;
+
 /// The owner thread ended by itself: the process must too, so that systemd starts a new one.
 /// EX_SOFTWARE of sysexits.h.
 const BROKEN: u8 = 70;
@@ -55,14 +58,14 @@ pub fn run(path: &Path, clock_speed: u32) -> ExitCode {
         Ok(config) => config,
         Err(problems) => {
             problems.iter().for_each(|problem| eprintln!("{problem}"));
-            return ExitCode::from(cli::USAGE);
+            return ExitCode::from(USAGE);
         }
     };
     let log = match crate::log::init(&config.log.level) {
         Ok(log) => log,
         Err(error) => {
             eprintln!("{}: log.level: {error}", path.display());
-            return ExitCode::from(cli::USAGE);
+            return ExitCode::from(USAGE);
         }
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -232,7 +235,7 @@ async fn turn(
     loop {
         tokio::select! {
             () = owner_ended.cancelled() => {
-                tracing::error!("the gateway's thread ended; stopping so that a new start can guide");
+                tracing::error!("the gateway's thread ended; a new start can guide");
                 return true;
             }
             _ = signals.terminate.recv() => return false,
