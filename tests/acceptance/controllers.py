@@ -68,6 +68,11 @@ class Controllers:
         """[(time, unit, address, [values])] from the since-th on."""
         return self.ask("writes", since=since)
 
+    def shown(self, unit, address):
+        """[(time, value)] of all writes that covered one register: one write may cover several."""
+        return [(at, values[address - first]) for at, name, first, values in self.writes()
+                if name == unit and first <= address < first + len(values)]
+
     def stats(self):
         """Unit -> {requests, sweeps: [time of each read of the first bay]}."""
         return self.ask("stats")
