@@ -288,6 +288,11 @@ fn uplink(page: &mut Page, status: &Status) {
     ] {
         page.set(name, &[], number(count));
     }
+    for (result, count) in
+        [("done", uplink.commands_done_total), ("refused", uplink.commands_refused_total)]
+    {
+        page.set("parkway_uplink_commands_total", &[("result", result)], number(count));
+    }
 }
 
 /// A scrape being built: every described family, those without a sample left out at the end.
@@ -396,6 +401,8 @@ mod tests {
             "parkway_allocations_total{promise=\"bay\"} 5",
             "parkway_allocations_total{promise=\"signs\"} 0",
             "parkway_http_requests_total{status=\"4xx\"} 1",
+            "parkway_uplink_commands_total{result=\"done\"} 0",
+            "parkway_uplink_commands_total{result=\"refused\"} 3",
             "parkway_ready 1",
             "parkway_allocation_seconds_count 1",
             "parkway_step_seconds_bucket{le=\"0.000005\"} 1",
@@ -459,7 +466,7 @@ mod tests {
         let status = Status {
             lines: vec![line],
             store: StoreView { lanes: vec![lane], last_commit_ms: Some(4), ..Default::default() },
-            uplink: UplinkView::default(),
+            uplink: UplinkView { commands_refused_total: 3, ..Default::default() },
             ready: Ready { store: true, polled: true, stopping: false },
         };
         metrics.render(&snapshot, &status)

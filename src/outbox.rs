@@ -219,7 +219,12 @@ impl Outbox {
 
     /// Whether the broker refuses what this lane sends.
     pub fn refuses(&self, lane: Lane) -> bool {
-        self.lanes[lane as usize].refusals > 0
+        self.refusals(lane) > 0
+    }
+
+    /// How many answers to this lane running were refusals.
+    pub fn refusals(&self, lane: Lane) -> u32 {
+        self.lanes[lane as usize].refusals
     }
 
     fn row(&mut self, lane: Lane) -> &mut Row {

@@ -136,6 +136,10 @@ pub enum Body {
     StoreSetAside { why: String, moved_to: String },
     /// A kept value could not be used again at start.
     KeptDropped { key: String, why: String },
+    /// The broker refuses a lane's records, again and again: they wait, and nothing of it arrives.
+    LaneRefused { lane: Lane, reason: String },
+    /// The broker takes that lane's records again.
+    LaneAccepted { lane: Lane },
     /// Records of a lane were given up, before or after they were numbered.
     Gap { of: Lane, count: u64, first: Option<u64>, last: Option<u64>, why: String },
 

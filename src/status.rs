@@ -145,6 +145,9 @@ pub struct UplinkView {
     pub reconnects_total: u64,
     /// Messages published and not acknowledged.
     pub outstanding: u64,
+    /// Commands from the broker that were carried out, and those that were not.
+    pub commands_done_total: u64,
+    pub commands_refused_total: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, ToSchema)]

@@ -51,9 +51,10 @@ fn a_full_disk_passes() {
         assert!(began.elapsed() < Duration::from_secs(20), "never durable");
         std::thread::sleep(Duration::from_millis(5));
     }
-    let before = store.tide().borrow().committed[Lane::Events as usize];
+    let tide = *store.tide().borrow();
+    let (epoch, before) = (tide.epoch.unwrap_or(0), tide.committed[Lane::Events as usize]);
     let (mut from, mut next) = (0, 1);
-    while let Found::Chunk(chunk) = store.read(Lane::Events, from, before) {
+    while let Found::Chunk(chunk) = store.read(epoch, Lane::Events, from, before) {
         let lines: Vec<serde_json::Value> = serde_json::from_str(&chunk.json).unwrap();
         for line in lines {
             assert_eq!(line["seq"].as_u64(), Some(next));

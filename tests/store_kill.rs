@@ -46,11 +46,13 @@ fn child() {
         }
         // Every now and then the oldest chunk counts as delivered.
         if ticket % 4 == 0 {
-            let before = store.tide().borrow().committed[Lane::Events as usize];
-            if let Found::Chunk(chunk) = store.read(Lane::Events, head, before) {
+            let tide = *store.tide().borrow();
+            let before = tide.committed[Lane::Events as usize];
+            let epoch = tide.epoch.unwrap_or(0);
+            if let Found::Chunk(chunk) = store.read(epoch, Lane::Events, head, before) {
                 head = chunk.last + 1;
                 say(&format!("removing {} {}", chunk.first, chunk.last));
-                store.remove(Lane::Events, chunk.first);
+                store.remove(epoch, Lane::Events, chunk.first);
             }
         }
         std::thread::sleep(Duration::from_micros(500));
@@ -158,9 +160,10 @@ fn value(kept: &Kept, key: &str) -> u64 {
 }
 
 fn read_all(store: &Store) -> Vec<(u64, u64)> {
-    let before = store.tide().borrow().committed[Lane::Events as usize];
+    let tide = *store.tide().borrow();
+    let (epoch, before) = (tide.epoch.unwrap_or(0), tide.committed[Lane::Events as usize]);
     let (mut from, mut all) = (0, Vec::new());
-    while let Found::Chunk(chunk) = store.read(Lane::Events, from, before) {
+    while let Found::Chunk(chunk) = store.read(epoch, Lane::Events, from, before) {
         from = chunk.last + 1;
         let lines: Vec<serde_json::Value> = serde_json::from_str(&chunk.json).unwrap();
         all.extend(lines.iter().map(|line| {

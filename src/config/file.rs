@@ -368,6 +368,11 @@ pub struct MqttTable {
     /// Records a second during a drain, 10 to 1,000,000.
     #[serde(default = "replay_per_s")]
     pub replay_per_s: u32,
+    /// Whether a message that the broker took with nobody subscribed to it counts as delivered.
+    /// True only for a broker that stores or forwards by itself, say by a rule engine, and still
+    /// answers so: with any other one, what nobody hears is then lost.
+    #[serde(default)]
+    pub accept_unheard: bool,
 }
 
 fn keep_alive_s() -> u32 {

@@ -87,5 +87,6 @@ pub fn describe() -> Vec<(&'static str, Kind, &'static str)> {
         ("parkway_uplink_denied_total", Counter, "Messages the broker refused."),
         ("parkway_uplink_resent_total", Counter, "Messages published again."),
         ("parkway_uplink_reconnects_total", Counter, "Connections made again."),
+        ("parkway_uplink_commands_total", Counter, "Commands from the broker, by their end."),
     ]
 }

@@ -131,6 +131,8 @@ fn uplink_view(uplink: &uplink::Status, broker: &str, started: Now, now: Now) ->
         resent_total: uplink.totals.resent,
         reconnects_total: uplink.reconnects,
         outstanding: uplink.in_flight,
+        commands_done_total: uplink.commands_done,
+        commands_refused_total: uplink.commands_refused,
     }
 }
 

@@ -15,7 +15,7 @@ mod writer;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sled::Tree;
@@ -107,12 +107,58 @@ pub struct Store {
 /// What the store's thread and its handles have in common.
 #[derive(Debug, Default)]
 struct Shared {
-    trees: Mutex<Option<[Tree; 3]>>,
+    trees: Mutex<Option<Trees>>,
     status: Mutex<Status>,
 }
 
+/// What readers read.
+#[derive(Debug)]
+struct Trees {
+    epoch: u64,
+    lanes: [Tree; 3],
+}
+
+/// Hands what was kept from the store's thread to the start, or says that it came too late.
+#[derive(Debug, Default)]
+struct First {
+    state: Mutex<Handover>,
+    given: Condvar,
+}
+
+#[derive(Debug, Default)]
+enum Handover {
+    #[default]
+    Open,
+    Given(Kept),
+    Over,
+}
+
+impl First {
+    /// Returns what nobody waits for any more.
+    fn give(&self, kept: Kept) -> Option<Kept> {
+        let mut state = lock(&self.state);
+        if !matches!(*state, Handover::Open) {
+            return Some(kept);
+        }
+        *state = Handover::Given(kept);
+        self.given.notify_one();
+        None
+    }
+
+    /// What was given `within` the time; after that it is too late.
+    fn wait(&self, within: Duration) -> Kept {
+        let open = |state: &mut Handover| matches!(*state, Handover::Open);
+        let waited = self.given.wait_timeout_while(lock(&self.state), within, open);
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        match std::mem::replace(&mut *state, Handover::Over) {
+            Handover::Given(kept) => kept,
+            Handover::Open | Handover::Over => Kept::default(),
+        }
+    }
+}
+
 /// Starts the store's thread and waits, at most 5 s, for what was kept by an earlier run. Never
-/// fails: without a store it works in memory, says so by `notices`, and tries again every 10 s.
+/// fails: without a store it works in memory, says so by `notices`, and tries again within 10 s.
 /// `notices` must not wait; where it returns false the notice is given again later. What was kept
 /// in a store that opened only after the start goes to `late`, on the same terms.
 pub fn start(
@@ -127,7 +173,8 @@ pub fn start(
     let shared = Arc::new(Shared::default());
     let (durable_out, durable) = watch::channel(Ticket(0));
     let (tide_out, tide) = watch::channel(Tide::default());
-    let (opened, first_open) = mpsc::sync_channel(1);
+    let first = Arc::new(First::default());
+    let giver = first.clone();
     let (finished, done) = mpsc::sync_channel(1);
     let writer = writer::Writer::new(writer::Parts {
         settings: settings.clone(),
@@ -142,8 +189,10 @@ pub fn start(
         tide: tide_out,
     });
     let spawned = std::thread::Builder::new().name("store".to_owned()).spawn(move || {
-        let ran = catch_unwind(AssertUnwindSafe(|| writer.run(&opened)));
+        let ran = catch_unwind(AssertUnwindSafe(|| writer.run(&giver)));
         if ran.is_err() {
+            // Nothing, where it came to that already: the start need not wait for more.
+            giver.give(Kept::default());
             tracing::error!("store: its thread ended by a panic; nothing more is written");
         }
         let _ = finished.send(());
@@ -151,7 +200,7 @@ pub fn start(
     if let Err(error) = spawned {
         tracing::error!(%error, "store: no thread for it; nothing is written");
     }
-    let kept = first_open.recv_timeout(OPEN_MAX).unwrap_or_default();
+    let kept = first.wait(OPEN_MAX);
     let store = Store { queue, shared, durable, tide, done: Arc::new(Mutex::new(done)) };
     (store, kept)
 }
@@ -183,15 +232,17 @@ impl Store {
         self.queue.bytes()
     }
 
-    /// The first chunk of `lane` that begins in `from..before`. Reads from the page cache or the
-    /// disk: a few microseconds, or one disk access.
-    pub fn read(&self, lane: Lane, from: u64, before: u64) -> Found {
+    /// The first chunk of `lane` that begins in `from..before`, if the store is still that of
+    /// `epoch`. Reads from the page cache or the disk: a few microseconds, or one disk access.
+    pub fn read(&self, epoch: u64, lane: Lane, from: u64, before: u64) -> Found {
         if from >= before {
             return Found::Nothing;
         }
         let trees = lock(&self.shared.trees);
-        let Some(trees) = trees.as_ref() else { return Found::Away };
-        let tree = &trees[lane as usize];
+        let Some(trees) = trees.as_ref().filter(|trees| trees.epoch == epoch) else {
+            return Found::Away;
+        };
+        let tree = &trees.lanes[lane as usize];
         let range = from.to_be_bytes()..before.to_be_bytes();
         let read = catch_unwind(AssertUnwindSafe(|| tree.range(range).next()));
         let why = match read {
@@ -205,13 +256,14 @@ impl Store {
             Ok(Some(Err(error))) => error.to_string(),
             Err(panic) => format!("sled panicked: {}", open::said(&*panic)),
         };
+        // Under the lock of the trees: an opening anew waits for it, and clears what is said here.
         self.queue.suspect(why);
         Found::Away
     }
 
-    /// Removes a delivered chunk with the next commit; [`Tide::removed`] tells when it is gone.
-    pub fn remove(&self, lane: Lane, first: u64) {
-        self.queue.remove(Removal { lane, first, undelivered: None });
+    /// Removes a delivered chunk of the store of `epoch` with the next commit; [`Tide::removed`] tells when it is gone.
+    pub fn remove(&self, epoch: u64, lane: Lane, first: u64) {
+        self.queue.remove(Removal { epoch, lane, first, undelivered: None });
     }
 
     /// Commits what waits now instead of at the end of the interval.
@@ -220,8 +272,8 @@ impl Store {
     }
 
     /// Takes a chunk that can never be delivered out of the lane; a gap record tells upstream.
-    pub fn put_aside(&self, lane: Lane, first: u64, why: &'static str) {
-        self.queue.remove(Removal { lane, first, undelivered: Some(why) });
+    pub fn put_aside(&self, epoch: u64, lane: Lane, first: u64, why: &'static str) {
+        self.queue.remove(Removal { epoch, lane, first, undelivered: Some(why) });
     }
 
     /// Commits what waits and closes the store; true if that was done `within` the time given.

@@ -28,6 +28,8 @@ pub enum Item {
 /// A chunk that goes, by its first record's number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Removal {
+    /// The store it was read from: another one has other chunks under the same numbers.
+    pub epoch: u64,
     pub lane: Lane,
     pub first: u64,
     /// Why it goes undelivered; `None` where it was delivered.
@@ -115,6 +117,11 @@ impl Queue {
         let mut waiting = self.lock();
         waiting.suspected.get_or_insert(why);
         self.woken.notify_one();
+    }
+
+    /// What was suspected before a new opening says nothing about it.
+    pub(super) fn forget_suspicion(&self) {
+        self.lock().suspected = None;
     }
 
     /// What waits, in bytes as counted against [`BYTES_MAX`].

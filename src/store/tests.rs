@@ -30,7 +30,7 @@ fn a_drained_lane_gives_no_number_twice() {
     let rig = Rig::start(dir.path());
     rig.push(vec![bay(0), bay(1)], 2);
     rig.durable(2);
-    rig.store.remove(Lane::Events, 1);
+    rig.store.remove(rig.epoch(), Lane::Events, 1);
     let mut tide = rig.store.tide();
     while tide.borrow_and_update().removed[Lane::Events as usize] < 2 {
         std::thread::sleep(Duration::from_millis(1));
@@ -89,7 +89,7 @@ fn without_a_disk_it_keeps_waiting_and_says_so_once() {
     rig.push(vec![bay(0)], 1);
     assert_eq!(*rig.store.durable().borrow(), Ticket(0));
     assert!(rig.store.status().degraded.is_some());
-    assert_eq!(rig.store.read(Lane::Events, 1, 2), Found::Away);
+    assert_eq!(rig.store.read(rig.epoch(), Lane::Events, 1, 2), Found::Away);
     assert!(rig.store.queued_bytes() > 0);
     assert!(rig.notices.try_recv().is_err(), "told twice");
 }
@@ -104,12 +104,12 @@ fn a_broken_value_is_put_aside_and_told() {
     }
     {
         let trees = lock(&rig.store.shared.trees);
-        let tree = &trees.as_ref().unwrap()[Lane::Events as usize];
+        let tree = &trees.as_ref().unwrap().lanes[Lane::Events as usize];
         tree.insert(2_u64.to_be_bytes(), b"nonsense").unwrap();
     }
-    assert_eq!(rig.store.read(Lane::Events, 2, 4), Found::Unreadable { first: 2 });
-    rig.store.remove(Lane::Events, 1);
-    rig.store.put_aside(Lane::Events, 2, "test");
+    assert_eq!(rig.store.read(rig.epoch(), Lane::Events, 2, 4), Found::Unreadable { first: 2 });
+    rig.store.remove(rig.epoch(), Lane::Events, 1);
+    rig.store.put_aside(rig.epoch(), Lane::Events, 2, "test");
     let mut tide = rig.store.tide();
     while tide.borrow_and_update().removed[Lane::Events as usize] < 3 {
         std::thread::sleep(Duration::from_millis(1));
@@ -128,7 +128,7 @@ fn what_no_barrier_covered_is_gone_when_it_opens_anew() {
     rig.durable(1);
     {
         let trees = lock(&rig.store.shared.trees);
-        let tree = &trees.as_ref().unwrap()[Lane::Events as usize];
+        let tree = &trees.as_ref().unwrap().lanes[Lane::Events as usize];
         let Item::Record(half) = bay(77) else { panic!("a bay is a record") };
         let (chunks, _) = chunk::pack(&[half.clone(), half], 2, "boot");
         tree.insert(2_u64.to_be_bytes(), chunks[0].encode()).unwrap();
@@ -161,6 +161,64 @@ fn a_read_that_fails_twice_sets_the_store_aside() {
     assert_eq!(rig.read_all(Lane::Events), [(1, 1)]);
 }
 
+/// What a store of this run gave up says nothing about the one that took its place.
+#[test]
+fn orders_for_a_store_set_aside_do_not_touch_the_new_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = Rig::start(dir.path());
+    rig.push(vec![bay(0)], 1);
+    rig.durable(1);
+    let old = rig.epoch();
+    for _ in 0..2 {
+        let generation = rig.store.tide().borrow().generation;
+        rig.queue.suspect("test".to_owned());
+        rig.opened_after(generation);
+    }
+    rig.push(vec![bay(1)], 2);
+    rig.durable(2);
+    assert_ne!(rig.epoch(), old);
+    assert_eq!(rig.store.read(old, Lane::Events, 0, 2), Found::Away);
+    rig.store.remove(old, Lane::Events, 1);
+    rig.push(vec![bay(2)], 3);
+    rig.durable(3);
+    assert_eq!(rig.read_all(Lane::Events), [(1, 1), (2, 2)]);
+    assert_eq!(rig.store.tide().borrow().removed, [0; 3]);
+}
+
+#[test]
+fn what_was_kept_comes_late_where_the_folder_was_blocked_at_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, away) = (dir.path().join("store"), dir.path().join("away"));
+    filled(&path);
+    std::fs::rename(&path, &away).unwrap();
+    std::fs::write(&path, b"").unwrap();
+    comes_late_and_once(&path, || {
+        std::fs::remove_file(&path).unwrap();
+        std::fs::rename(&away, &path).unwrap();
+    });
+}
+
+#[test]
+fn what_was_kept_comes_late_where_another_process_held_the_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path());
+    let other = open::Folder::take(dir.path()).unwrap();
+    comes_late_and_once(dir.path(), || drop(other));
+}
+
+/// An opening that ends after the start gave up waiting, and one that ends in time.
+#[test]
+fn what_was_kept_is_handed_over_or_given_back() {
+    let kept = || Kept { entries: vec![("lease/1".to_owned(), b"{}".to_vec())] };
+    let first = First::default();
+    assert!(first.wait(Duration::from_millis(1)).entries.is_empty());
+    assert_eq!(first.give(kept()).unwrap().entries, kept().entries, "lost between the two");
+    let first = First::default();
+    assert!(first.give(kept()).is_none());
+    assert!(first.give(Kept::default()).is_some(), "what was given is replaced");
+    assert_eq!(first.wait(Duration::ZERO).entries, kept().entries);
+}
+
 /// A flipped bit or a cut anywhere in the database: whatever is read is right, and writing goes on,
 /// in this store or, told, in a new one.
 #[test]
@@ -191,7 +249,7 @@ fn broken_bytes_never_stop_it_and_are_never_believed() {
                 let same = rig.store.status().epoch == epoch && bay != 9_999;
                 assert!(!same || seq == bay + 1, "round {round}: {seq} is not bay {bay}");
             }
-            let away = rig.store.read(Lane::Events, 0, 1) == Found::Away;
+            let away = rig.store.read(rig.epoch(), Lane::Events, 0, 1) == Found::Away;
             if !away && *rig.store.durable().borrow() >= Ticket(1) {
                 break;
             }
@@ -215,6 +273,35 @@ fn broken_bytes_never_stop_it_and_are_never_believed() {
     }
     eprintln!("{rounds} broken stores, {aside} set aside, {short} short");
     assert!(aside + short > 0, "nothing was ever broken");
+}
+
+/// A store with one lease and one record, closed.
+fn filled(path: &std::path::Path) {
+    let rig = Rig::start(path);
+    rig.push(vec![bay(0), keep("lease/1", Some("old"))], 1);
+    rig.durable(1);
+    rig.stop();
+}
+
+fn comes_late_and_once(path: &std::path::Path, unblock: impl FnOnce()) {
+    let rig = Rig::start(path);
+    assert!(matches!(rig.notices.try_recv(), Ok(Body::StoreDegraded { .. })));
+    assert!(rig.kept.entries.is_empty() && rig.late.try_recv().is_err(), "it was not blocked");
+    // What the gateway decides meanwhile is newer than what comes late.
+    rig.push(vec![bay(1), keep("lease/2", Some("new"))], 1);
+    unblock();
+    let late = rig.late.recv_timeout(Duration::from_secs(20)).expect("never restored");
+    assert_eq!(late.entries, [("lease/1".to_owned(), b"old".to_vec())]);
+    rig.durable(1);
+    assert_eq!(rig.read_all(Lane::Events), [(1, 0), (2, 1)]);
+    let generation = rig.store.tide().borrow().generation;
+    rig.queue.suspect("test".to_owned());
+    rig.opened_after(generation);
+    rig.push(vec![bay(2)], 2);
+    rig.durable(2);
+    // Longer than an idle thread needs to give it again.
+    assert!(rig.late.recv_timeout(Duration::from_millis(1_500)).is_err(), "restored twice");
+    rig.stop();
 }
 
 fn copy(from: &std::path::Path, to: &std::path::Path) {
@@ -247,6 +334,7 @@ struct Rig {
     queue: Arc<Queue>,
     kept: Kept,
     notices: Receiver<Body>,
+    late: Receiver<Kept>,
 }
 
 impl Rig {
@@ -258,8 +346,19 @@ impl Rig {
         let (sender, notices) = channel();
         let tell = move |body| sender.send(body).is_ok();
         let boot = "boot".to_owned();
-        let (store, kept) = start(table, path.to_owned(), boot, Clock::real(), tell, |_| true);
-        Rig { queue: store.queue(), store, kept, notices }
+        let (too_late, late) = channel();
+        // The first two times nobody has room for it: it must come again.
+        let refusals = std::sync::atomic::AtomicU64::new(2);
+        let restore = move |kept| {
+            let full = refusals.load(std::sync::atomic::Ordering::Relaxed) > 0;
+            if full {
+                refusals.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+                return false;
+            }
+            too_late.send(kept).is_ok()
+        };
+        let (store, kept) = start(table, path.to_owned(), boot, Clock::real(), tell, restore);
+        Rig { queue: store.queue(), store, kept, notices, late }
     }
 
     fn push(&self, items: Vec<Item>, upto: u64) {
@@ -275,6 +374,10 @@ impl Rig {
         }
     }
 
+    fn epoch(&self) -> u64 {
+        self.store.tide().borrow().epoch.unwrap_or(0)
+    }
+
     /// `(seq, bay)` of all that is committed.
     fn read_all(&self, lane: Lane) -> Vec<(u64, u64)> {
         let chunks = self.chunks(lane);
@@ -286,14 +389,23 @@ impl Rig {
     }
 
     fn chunks(&self, lane: Lane) -> Vec<Chunk> {
-        let before = self.store.tide().borrow().committed[lane as usize];
+        let tide = *self.store.tide().borrow();
+        let (epoch, before) = (tide.epoch.unwrap_or(0), tide.committed[lane as usize]);
         let mut from = 0;
         let mut all = Vec::new();
-        while let Found::Chunk(chunk) = self.store.read(lane, from, before) {
+        while let Found::Chunk(chunk) = self.store.read(epoch, lane, from, before) {
             from = chunk.last + 1;
             all.push(chunk);
         }
         all
+    }
+
+    fn opened_after(&self, generation: u64) {
+        let began = std::time::Instant::now();
+        while self.store.tide().borrow().generation <= generation {
+            assert!(began.elapsed() < Duration::from_secs(20), "never opened anew");
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     fn stop(self) {

@@ -10,7 +10,6 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -18,20 +17,22 @@ use tokio::sync::watch;
 use super::chunk::{self, Chunk};
 use super::open::{self, Aside, Folder, Opened};
 use super::queue::{Batch, Queue, Removal, Taken};
-use super::{LaneStatus, Shared, Tide, lock};
+use super::{First, LaneStatus, Shared, Tide, Trees, lock};
 use crate::config::StoreTable;
 use crate::gateway::{Kept, Ticket};
 use crate::record::{Body, Lane, Record};
 use crate::time::{Clock, Wall};
 
-/// Between attempts to open a store that could not be opened or written.
-const RETRY: Duration = Duration::from_secs(10);
+/// First and longest wait before a store that could not be opened or written is tried again. Most
+/// faults pass at once or need a person.
+const RETRY_MIN: Duration = Duration::from_millis(250);
+const RETRY_MAX: Duration = Duration::from_secs(10);
 /// How often an idle thread looks after notices that nobody took.
 const IDLE: Duration = Duration::from_secs(1);
 /// Removed at once when a lane meets its bound, as a share of the bound: one gap record then tells
 /// of many records instead of each commit making one.
 const SLAB: u64 = 64;
-/// Notices that wait for an owner with a full queue; each comes at most once in 10 s.
+/// Notices that wait for an owner with a full queue; more are only logged.
 const NOTICES_MAX: usize = 16;
 /// Unreadable chunks kept for a later look: 4 MiB at the most.
 const ASIDE_MAX: usize = 64;
@@ -61,6 +62,8 @@ pub struct Writer {
     bytes_max: [u64; 3],
     dropped: [u64; 3],
     degraded_since: Option<Instant>,
+    /// Doubles with each failure, until a commit succeeds.
+    retry: Duration,
     /// Reads that failed inside sled since the last delivered chunk went.
     strikes: u32,
     notices: Vec<Body>,
@@ -84,6 +87,7 @@ impl Writer {
             bytes: [0; 3],
             dropped: [0; 3],
             degraded_since: None,
+            retry: RETRY_MIN,
             strikes: 0,
             notices: Vec::new(),
             late: None,
@@ -91,30 +95,25 @@ impl Writer {
         }
     }
 
-    /// Works until the queue is stopped; hands what was kept to `first_open`.
-    pub fn run(mut self, first_open: &SyncSender<Kept>) {
+    /// Works until the queue is stopped; hands what was kept to `first`.
+    pub fn run(mut self, first: &First) {
         let entries = self.open();
         let found = self.opened.is_some();
-        // Nobody listens any more if the start waited long enough: then it is late.
-        if let Err(unheard) = first_open.try_send(Kept { entries }) {
-            let (TrySendError::Full(kept) | TrySendError::Disconnected(kept)) = unheard;
-            self.late = found.then_some(kept);
-        }
+        // The start did not wait any longer: then it is late.
+        self.late = first.give(Kept { entries }).filter(|_| found);
         let gather = Duration::from_millis(u64::from(self.parts.settings.commit_ms));
+        let mut last_try = false;
         loop {
             self.give_notices();
             if self.opened.is_none() {
-                self.parts.queue.rest(RETRY);
-                // What a store of this run lost and found again holds, the gateway knows better.
-                let first = self.mark.generation == 0;
-                let entries = self.open();
-                if first && self.opened.is_some() {
-                    self.late = Some(Kept { entries });
-                }
-                if self.opened.is_none() && self.parts.queue.stopping() {
+                if last_try {
                     tracing::error!("store: stopped without a disk; what waited is lost");
                     return;
                 }
+                self.parts.queue.rest(self.retry);
+                self.retry = (self.retry * 2).min(RETRY_MAX);
+                last_try = self.parts.queue.stopping();
+                self.open_again();
                 continue;
             }
             match self.parts.queue.take(gather, IDLE) {
@@ -123,6 +122,16 @@ impl Writer {
                 Taken::Nothing => (),
                 Taken::Stopped => return self.close(),
             }
+        }
+    }
+
+    /// Opens a store that was away. What its first opening in this run finds goes to the running
+    /// gateway; what a store lost and found again holds, the gateway knows better.
+    fn open_again(&mut self) {
+        let first = self.mark.generation == 0;
+        let entries = self.open();
+        if first && self.opened.is_some() {
+            self.late = Some(Kept { entries });
         }
     }
 
@@ -170,6 +179,9 @@ impl Writer {
                     tree.remove(key).map_err(|error| error.to_string())?;
                 }
                 opened.next[lane as usize] = tail;
+                // The failed commit's floor would leave numbers out if this process died now.
+                let floor = opened.meta.insert(open::next_key(lane), &tail.to_be_bytes());
+                floor.map_err(|error| error.to_string())?;
             }
         } else {
             self.mark.removed = [0; 3];
@@ -185,7 +197,10 @@ impl Writer {
         self.mark.epoch = Some(opened.epoch);
         self.mark.committed = opened.next;
         self.bytes = opened.bytes;
-        *lock(&self.parts.shared.trees) = Some(opened.lanes.clone());
+        // Whoever met a fault in the trees before these has said so: that is over.
+        self.parts.queue.forget_suspicion();
+        let trees = Trees { epoch: opened.epoch, lanes: opened.lanes.clone() };
+        *lock(&self.parts.shared.trees) = Some(trees);
         let epoch = format!("{:016x}", opened.epoch);
         self.opened = Some(opened);
         tracing::info!(epoch, next = ?self.mark.committed, "store: open");
@@ -206,7 +221,8 @@ impl Writer {
                 if let (Some(folder), Some(epoch)) = (&self.folder, self.mark.epoch) {
                     folder.note(epoch, outcome.next);
                 }
-                for removal in &batch.removals {
+                let epoch = self.mark.epoch;
+                for removal in batch.removals.iter().filter(|r| Some(r.epoch) == epoch) {
                     let mark = &mut self.mark.removed[removal.lane as usize];
                     *mark = (*mark).max(removal.first + 1);
                     self.strikes = 0;
@@ -216,13 +232,15 @@ impl Writer {
                 for (sum, (forgotten, given_up)) in self.dropped.iter_mut().zip(given_up) {
                     *sum += forgotten + given_up;
                 }
+                self.retry = RETRY_MIN;
+                self.count_commit(began.elapsed());
+                // Before the mark: who is told of it finds what it covers.
+                self.publish();
                 self.parts.durable.send_if_modified(|mark| {
                     let grows = batch.upto > *mark;
                     *mark = batch.upto.max(*mark);
                     grows
                 });
-                self.count_commit(began.elapsed());
-                self.publish();
             }
             Err(why) => {
                 self.parts.queue.put_back(batch);
@@ -241,7 +259,8 @@ impl Writer {
             outcome: Outcome { next: self.mark.committed, bytes: self.bytes, given_up: [0; 3] },
             gaps: self.owed.clone(),
         };
-        for removal in &batch.removals {
+        // What was ordered for a store before this one would hit others' numbers here.
+        for removal in batch.removals.iter().filter(|r| r.epoch == opened.epoch) {
             write.remove(removal)?;
         }
         for (at, count) in batch.forgotten.into_iter().enumerate() {
@@ -369,10 +388,10 @@ impl Writer {
         let mut lanes: [LaneStatus; 3] = Default::default();
         for (at, status) in lanes.iter_mut().enumerate() {
             let head = catch_unwind(AssertUnwindSafe(|| head(&opened.lanes[at])));
-            let head = head.ok().flatten();
-            if head.is_none() {
+            if matches!(head, Ok(Ok(None))) {
                 self.bytes[at] = 0;
             }
+            let head = head.ok().and_then(Result::ok).flatten();
             let next = self.mark.committed[at];
             *status = LaneStatus {
                 records: head.as_ref().map_or(0, |(first, _)| next.saturating_sub(*first)),
@@ -516,8 +535,8 @@ impl Write<'_> {
 }
 
 /// A lane's first number and when it was recorded.
-fn head(tree: &sled::Tree) -> Option<(u64, Option<Wall>)> {
-    let (key, value) = tree.first().ok().flatten()?;
-    let first = u64::from_be_bytes(key.as_ref().try_into().ok()?);
-    Some((first, Chunk::decode(first, &value).map(|chunk| chunk.at)))
+fn head(tree: &sled::Tree) -> Result<Option<(u64, Option<Wall>)>, sled::Error> {
+    let Some((key, value)) = tree.first()? else { return Ok(None) };
+    let first = u64::from_be_bytes(key.as_ref().try_into().unwrap_or([0; 8]));
+    Ok(Some((first, Chunk::decode(first, &value).map(|chunk| chunk.at))))
 }

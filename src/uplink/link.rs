@@ -45,6 +45,7 @@ pub struct Link {
     queued: usize,
     /// What the broker accepts, in bytes.
     pub packet_max: usize,
+    accept_unheard: bool,
 }
 
 /// What came up a connection.
@@ -67,8 +68,9 @@ pub struct Lost {
 }
 
 impl Link {
-    /// Begins to connect; [`Link::next`] tells how it went.
-    pub fn open(mut options: MqttOptions) -> Link {
+    /// Begins to connect; [`Link::next`] tells how it went. `accept_unheard` as in the
+    /// configuration.
+    pub fn open(mut options: MqttOptions, accept_unheard: bool) -> Link {
         options.set_clean_start(true);
         options.set_outgoing_inflight_upper_limit(INFLIGHT);
         options.set_max_packet_size(Some(INCOMING_BYTES));
@@ -88,6 +90,7 @@ impl Link {
             by_id: BTreeMap::new(),
             queued: 0,
             packet_max: usize::MAX,
+            accept_unheard,
         }
     }
 
@@ -149,8 +152,7 @@ impl Link {
             }
             Event::Incoming(Packet::PubAck(ack)) => match self.by_id.remove(&ack.pkid) {
                 Some((lane, token)) => {
-                    let taken = ack.reason == PubAckReason::Success;
-                    let verdict = if taken { Verdict::Taken } else { Verdict::Refused };
+                    let verdict = verdict(ack.reason, self.accept_unheard);
                     Heard::Acked { lane, token, verdict, reason: ack.reason }
                 }
                 None => Heard::Nothing,
@@ -204,6 +206,16 @@ async fn poll(mut event_loop: EventLoop, sender: mpsc::Sender<Result<Event, Lost
     let _ = sender.send(Err(error)).await;
 }
 
+/// A reason that says no is no delivery, and one that says "nobody listens" only where the
+/// configuration says that the broker keeps records by itself.
+fn verdict(reason: PubAckReason, accept_unheard: bool) -> Verdict {
+    match reason {
+        PubAckReason::Success => Verdict::Taken,
+        PubAckReason::NoMatchingSubscribers if accept_unheard => Verdict::Taken,
+        _ => Verdict::Refused,
+    }
+}
+
 fn lost(error: &ConnectionError) -> Lost {
     let unwelcome = matches!(
         error,
@@ -216,4 +228,27 @@ fn lost(error: &ConnectionError) -> Lost {
         )
     );
     Lost { why: error.to_string(), unwelcome }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_broker_keeps_is_delivered() {
+        use PubAckReason as R;
+        for (reason, by_default, accepting) in [
+            (R::Success, Verdict::Taken, Verdict::Taken),
+            (R::NoMatchingSubscribers, Verdict::Refused, Verdict::Taken),
+            (R::UnspecifiedError, Verdict::Refused, Verdict::Refused),
+            (R::ImplementationSpecificError, Verdict::Refused, Verdict::Refused),
+            (R::NotAuthorized, Verdict::Refused, Verdict::Refused),
+            (R::TopicNameInvalid, Verdict::Refused, Verdict::Refused),
+            (R::QuotaExceeded, Verdict::Refused, Verdict::Refused),
+            (R::PayloadFormatInvalid, Verdict::Refused, Verdict::Refused),
+        ] {
+            assert_eq!(verdict(reason, false), by_default, "{reason:?}");
+            assert_eq!(verdict(reason, true), accepting, "{reason:?}, accepting");
+        }
+    }
 }

@@ -182,6 +182,7 @@ mod tests {
             ack_timeout_s: 20,
             window: 8,
             replay_per_s: 5_000,
+            accept_unheard: false,
         };
         assert!(password(&table).unwrap_err().contains("secret"));
         for word in ["first", "second"] {

@@ -164,7 +164,6 @@ fn samples() -> Vec<(Lane, Body)> {
         hold_s: 300,
     };
     let (free, occupied) = (Sensed::Free, Sensed::Occupied);
-    let tally = Tally { free: 7, held: 1, occupied: 2, ..Tally::default() };
     let events = [
         Body::Bay { bay: text("g01/B1/A/017"), from: free, to: occupied },
         Body::UnitBaseline {
@@ -202,23 +201,30 @@ fn samples() -> Vec<(Lane, Body)> {
         Body::StoreBack { degraded_ms: 10_000 },
         Body::StoreSetAside { why: text("corrupt"), moved_to: text("set-aside-1") },
         Body::KeptDropped { key: text("closure/g07"), why: text("no such place") },
+        Body::LaneRefused { lane: Lane::Events, reason: text("QuotaExceeded") },
+        Body::LaneAccepted { lane: Lane::Events },
         Body::Gap { of: Lane::Events, count: 9, first: Some(1), last: Some(9), why: text("bound") },
         Body::Gap { of: Lane::Alarms, count: 9, first: None, last: None, why: text("stall") },
     ];
-    let window = GarageWindow {
-        garage: text("g01"),
+    let window = Body::GarageWindow(window());
+    let events = events.into_iter().map(|body| (Lane::Events, body));
+    let alarms = alarms.into_iter().map(|body| (Lane::Alarms, body));
+    events.chain(alarms).chain([(Lane::Aggregates, window)]).collect()
+}
+
+fn window() -> GarageWindow {
+    let tally = Tally { free: 7, held: 1, occupied: 2, ..Tally::default() };
+    GarageWindow {
+        garage: "g01".to_owned(),
         window_s: 60,
         cars_in: 4,
         cars_out: 2,
         counted_by: CountedBy::Loops,
         bays: 10,
         now: tally,
-        by_class: BTreeMap::from([(text("car"), tally)]),
+        by_class: BTreeMap::from([("car".to_owned(), tally)]),
         granted: 3,
-    };
-    let events = events.into_iter().map(|body| (Lane::Events, body));
-    let alarms = alarms.into_iter().map(|body| (Lane::Alarms, body));
-    events.chain(alarms).chain([(Lane::Aggregates, Body::GarageWindow(window))]).collect()
+    }
 }
 
 fn record((lane, body): (Lane, Body)) -> Record {

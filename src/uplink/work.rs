@@ -18,7 +18,7 @@ use super::link::{Heard, Link, Lost};
 use super::state::{Absence, Board, Presence, stamped};
 use super::{Parts, lock, password};
 use crate::outbox::{Effect, Input, Limits, Outbox, Totals, Verdict};
-use crate::record::Lane;
+use crate::record::{Body, Lane};
 use crate::store::{Chunk, Found, Tide};
 use crate::time::{Clock, Mono};
 
@@ -50,6 +50,7 @@ pub struct Worker {
     seen: Tide,
     /// Why a chunk is put aside, by lane.
     aside_why: [&'static str; 3],
+    refused: Refused,
     board: Board,
     replies_in: mpsc::Sender<(Reply, bool)>,
     replies: mpsc::Receiver<(Reply, bool)>,
@@ -60,6 +61,14 @@ pub struct Worker {
 enum End {
     Stopped,
     Lost { why: String, unwelcome: bool, lasted: Duration },
+}
+
+/// Which lanes the broker refuses, and what upstream was told of it.
+#[derive(Debug, Default)]
+struct Refused {
+    /// By lane: why, where it was refused more than once running.
+    now: [Option<String>; 3],
+    told: [bool; 3],
 }
 
 /// Waits that double, with jitter.
@@ -79,6 +88,7 @@ impl Worker {
             tide,
             seen: Tide::default(),
             aside_why: [""; 3],
+            refused: Refused::default(),
             board: Board::default(),
             replies_in,
             replies,
@@ -135,7 +145,7 @@ impl Worker {
             Ok(options) => options,
             Err(why) => return lost(why, true, None),
         };
-        let mut link = Link::open(options);
+        let mut link = Link::open(options, self.parts.mqtt.accept_unheard);
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -150,7 +160,8 @@ impl Worker {
                     return End::Stopped;
                 }
                 heard = link.next() => self.heard(&mut link, heard, &mut since),
-                Some((reply, ok)) = self.replies.recv() => self.answer(&mut link, reply, ok),
+                // A reply given to a client that does not connect would be lost.
+                Some((reply, ok)) = self.replies.recv(), if since.is_some() => self.answer(&mut link, reply, ok),
                 changed = self.tide.changed(), if tide_alive => {
                     changed.map_or(Ok(()), |()| self.follow_tide(&mut link))
                 }
@@ -177,11 +188,14 @@ impl Worker {
                 self.connected(link, receive_max)
             }
             Heard::Acked { lane, token, verdict, reason } => {
+                let reason = format!("{reason:?}");
                 if verdict == Verdict::Refused && !self.outbox.refuses(lane) {
-                    let (lane, reason) = (lane.name(), format!("{reason:?}"));
+                    let lane = lane.name();
                     tracing::error!(lane, reason, "uplink: the broker does not take records");
                 }
-                self.step(link, Input::Acked { lane, token, verdict })
+                self.step(link, Input::Acked { lane, token, verdict })?;
+                self.refused.answered(lane, self.outbox.refusals(lane), &reason);
+                Ok(())
             }
             Heard::Message(publish) => {
                 self.command(&publish);
@@ -282,10 +296,12 @@ impl Worker {
                     Effect::Send { lane, token, from, before } => {
                         inputs.push_back(self.send(link, lane, token, from, before));
                     }
-                    Effect::Remove { lane, first } => self.parts.store.remove(lane, first),
+                    Effect::Remove { lane, first } => {
+                        self.parts.store.remove(self.epoch(), lane, first)
+                    }
                     Effect::PutAside { lane, first } => {
                         let why = self.aside_why[lane as usize];
-                        self.parts.store.put_aside(lane, first, why);
+                        self.parts.store.put_aside(self.epoch(), lane, first, why);
                     }
                     Effect::Hurry => self.parts.store.hurry(),
                     Effect::Rebuild => {
@@ -306,9 +322,11 @@ impl Worker {
             match effect {
                 Effect::PutAside { lane, first } => {
                     let why = self.aside_why[lane as usize];
-                    self.parts.store.put_aside(lane, first, why);
+                    self.parts.store.put_aside(self.epoch(), lane, first, why);
                 }
-                Effect::Remove { lane, first } => self.parts.store.remove(lane, first),
+                Effect::Remove { lane, first } => {
+                    self.parts.store.remove(self.epoch(), lane, first)
+                }
                 Effect::Send { .. } | Effect::Hurry | Effect::Rebuild => {
                     unreachable!("the outbox orders no sending without a link")
                 }
@@ -317,7 +335,7 @@ impl Worker {
     }
 
     fn send(&mut self, link: &mut Link, lane: Lane, token: u64, from: u64, before: u64) -> Input {
-        match self.parts.store.read(lane, from, before) {
+        match self.parts.store.read(self.epoch(), lane, from, before) {
             Found::Chunk(chunk) => {
                 let (first, last) = (chunk.first, chunk.last);
                 if chunk.json.len() + ENVELOPE_BYTES > link.packet_max {
@@ -325,7 +343,7 @@ impl Worker {
                     return Input::Unreadable { lane, first };
                 }
                 let gateway = &self.parts.site.gateway;
-                let payload = envelope(gateway, self.seen.epoch.unwrap_or(0), lane, &chunk);
+                let payload = envelope(gateway, self.epoch(), lane, &chunk);
                 let topic = format!("{}/{}", self.base, lane.name());
                 if link.send_chunk(&topic, payload, lane, token) {
                     Input::Sent { lane, token, first, last }
@@ -420,15 +438,47 @@ impl Worker {
         Ok(options)
     }
 
-    fn note(&self) {
+    fn note(&mut self) {
+        self.refused.tell(|body| self.parts.handle.notice(body));
         let mut status = lock(&self.parts.status);
         status.totals = sum(self.earlier, self.outbox.totals());
         status.in_flight = self.outbox.in_flight() as u64;
         status.refusing = Lane::ALL.map(|lane| self.outbox.refuses(lane));
     }
 
+    /// Of the store that the outbox works on; what is read and removed is only ever of that one.
+    fn epoch(&self) -> u64 {
+        self.seen.epoch.unwrap_or(0)
+    }
+
     fn now(&self) -> Mono {
         self.clock.now().mono
+    }
+}
+
+impl Refused {
+    /// `refusals` is how many answers running were refusals: one alone may pass with its hold.
+    fn answered(&mut self, lane: Lane, refusals: u32, reason: &str) {
+        match refusals {
+            0 => self.now[lane as usize] = None,
+            1 => (),
+            _ => _ = self.now[lane as usize].get_or_insert_with(|| reason.to_owned()),
+        }
+    }
+
+    /// Tells each change once; where `notice` has no room, again the next time.
+    fn tell(&mut self, notice: impl Fn(Body) -> bool) {
+        for lane in Lane::ALL {
+            let (now, told) = (&self.now[lane as usize], &mut self.told[lane as usize]);
+            let body = match (now, *told) {
+                (Some(reason), false) => Body::LaneRefused { lane, reason: reason.clone() },
+                (None, true) => Body::LaneAccepted { lane },
+                (Some(_), true) | (None, false) => continue,
+            };
+            if notice(body) {
+                *told = now.is_some();
+            }
+        }
     }
 }
 
@@ -496,6 +546,38 @@ pub mod tests {
         }
         let mut refused = Backoff { next: WAIT_MIN };
         assert!(refused.wait(true) >= UNWELCOME_MIN / 2);
+    }
+
+    /// A refusal that lasts is told once and ends once, however often it is repeated and however
+    /// often the owner has no room.
+    #[test]
+    fn a_lasting_refusal_is_told_once() {
+        let mut refused = Refused::default();
+        let lane = Lane::Events;
+        let told = std::cell::RefCell::new(Vec::new());
+        let say = |refused: &mut Refused, room: bool| {
+            refused.tell(|body| {
+                if room {
+                    told.borrow_mut().push(body);
+                }
+                room
+            });
+            told.take()
+        };
+        refused.answered(lane, 1, "QuotaExceeded");
+        assert_eq!(say(&mut refused, true), [], "one refusal may pass");
+        refused.answered(lane, 0, "Success");
+        assert_eq!(say(&mut refused, true), []);
+        refused.answered(lane, 2, "QuotaExceeded");
+        assert_eq!(say(&mut refused, false), []);
+        let reason = "QuotaExceeded".to_owned();
+        assert_eq!(say(&mut refused, true), [Body::LaneRefused { lane, reason }]);
+        refused.answered(lane, 3, "NotAuthorized");
+        assert_eq!(say(&mut refused, true), [], "told for each try");
+        refused.answered(lane, 0, "Success");
+        assert_eq!(say(&mut refused, false), []);
+        assert_eq!(say(&mut refused, true), [Body::LaneAccepted { lane }]);
+        assert_eq!(say(&mut refused, true), []);
     }
 
     /// A small site, by the daemon's own parser.
