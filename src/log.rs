@@ -1,8 +1,9 @@
 //! Where the daemon's words go: the journal under systemd, else the terminal.
 //!
 //! One place decides the format and the filter, so the rest only says what happened, with values
-//! as fields. Crates that speak through `log` (sled, the Modbus and MQTT clients) are heard too.
-//! The filter can be changed while running; a filter that cannot be read changes nothing.
+//! as fields. Crates that speak through `log` (sled, the Modbus and MQTT clients) are heard too,
+//! but only from WARN on unless a filter says otherwise: a bare level means our own words. The
+//! filter can be changed while running; a filter that cannot be read changes nothing.
 
 use std::io::IsTerminal;
 use std::os::unix::fs::MetadataExt;
@@ -74,7 +75,8 @@ pub fn init(level: &str) -> Result<LogControl, LogError> {
     Ok(LogControl { filter: handle })
 }
 
-/// Strict, unlike `RUST_LOG`: a typing error must not silence the daemon.
+/// Strict, unlike `RUST_LOG`: a typing error must not silence the daemon. A bare level is ours
+/// alone: at debug the store's and the Modbus client's crates would say several lines a request.
 fn parse(level: &str) -> Result<EnvFilter, LogError> {
     let bad = |why: String| LogError::BadLevel { level: level.to_owned(), why };
     if level.trim().is_empty() {
@@ -88,7 +90,11 @@ fn parse(level: &str) -> Result<EnvFilter, LogError> {
             return Err(bad(format!("{part:?} is no level")));
         }
     }
-    EnvFilter::builder().parse(parts.join(",")).map_err(|error| bad(error.to_string()))
+    let filter = match parts[..] {
+        [bare @ ("info" | "debug" | "trace")] => format!("warn,parkway={bare}"),
+        _ => parts.join(","),
+    };
+    EnvFilter::builder().parse(filter).map_err(|error| bad(error.to_string()))
 }
 
 /// systemd says in `JOURNAL_STREAM` which socket leads to the journal. Only where that is our
@@ -121,6 +127,30 @@ mod tests {
         control.set("debug").unwrap();
         assert!(control.set("lots").is_err());
         let now = control.filter.with_current(|filter| filter.to_string()).unwrap();
-        assert_eq!(now, "debug");
+        assert_eq!(now, "parkway=debug,warn");
+    }
+
+    #[test]
+    fn a_bare_level_is_ours_alone() {
+        // (filter, ours at debug, sled at debug, sled at warn)
+        for (level, ours, theirs, theirs_warn) in [
+            ("debug", true, false, true),
+            (" trace ", true, false, true),
+            ("info", false, false, true),
+            ("error", false, false, false),
+            ("off", false, false, false),
+            ("debug,parkway=info", false, true, true),
+            ("info,sled=debug", false, true, true),
+        ] {
+            let subscriber = tracing_subscriber::registry().with(parse(level).unwrap());
+            let heard = tracing::subscriber::with_default(subscriber, || {
+                (
+                    tracing::enabled!(target: "parkway::field", tracing::Level::DEBUG),
+                    tracing::enabled!(target: "sled::db", tracing::Level::DEBUG),
+                    tracing::enabled!(target: "sled::db", tracing::Level::WARN),
+                )
+            });
+            assert_eq!(heard, (ours, theirs, theirs_warn), "{level:?}");
+        }
     }
 }

@@ -29,6 +29,7 @@ class Cars:
         self.answers = []   # (request, status, answer) of each arrival
         self.errors = []    # arrivals nobody answered: only right while the daemon is down
         self.open = {}      # lease -> bay, as the cars know it
+        self.shun = set()   # bays that nobody takes unasked
         self.durable = set()
         self.running = False
         self.arriving = True
@@ -112,7 +113,7 @@ class Cars:
         for prefix in (f"{zone}/", f"{answer.get('garage')}/"):
             choice = [wire for bay, wire in self.site.wires.items()
                       if bay.startswith(prefix) and bay != answer.get("bay")
-                      and wire not in self.standing]
+                      and bay not in self.shun and wire not in self.standing]
             if choice:
                 return self.stand(answer, self.dice.choice(choice))
         return self.open.pop(answer["lease"], None)

@@ -9,6 +9,7 @@ CLOCK_MONOTONIC seconds, the same in both processes.
 
 import asyncio
 import json
+import logging
 import pathlib
 import random
 import subprocess
@@ -66,6 +67,11 @@ class Controllers:
     def writes(self, since=0):
         """[(time, unit, address, [values])] from the since-th on."""
         return self.ask("writes", since=since)
+
+    def shown(self, unit, address):
+        """[(time, value)] of all writes that covered one register: one write may cover several."""
+        return [(at, values[address - first]) for at, name, first, values in self.writes()
+                if name == unit and first <= address < first + len(values)]
 
     def stats(self):
         """Unit -> {requests, sweeps: [time of each read of the first bay]}."""
@@ -207,4 +213,6 @@ class Child:
 
 
 if __name__ == "__main__":
+    # A peer that hangs up on a slow or babbling unit is what the tests ask for.
+    logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
     asyncio.run(Child(json.loads(sys.argv[1])).run())

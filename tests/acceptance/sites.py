@@ -5,6 +5,7 @@ a Modbus TCP line of its own; all signs hang on one panel. Travel times are shor
 seconds), so that a lease lives through all its ends within a minute of real time.
 """
 
+import os
 import pathlib
 import socket
 from dataclasses import dataclass, field
@@ -17,19 +18,29 @@ KEEP_BACK = 2
 WINDOW = 8
 # What the panel's profile below says about number displays.
 FULL, CLOSED, BLANK = 10_001, 10_002, 10_000
+# 20,000 to 32,000; a site needs at most 40 ports.
+PORTS_FROM, PORT_BLOCKS, PORTS_A_BLOCK = 20_000, 200, 60
 
 
 def free_ports(count):
-    """Ports nobody listens on now; all held open until chosen, so that they differ."""
-    held = []
-    for _ in range(count):
-        sock = socket.socket()
-        sock.bind(("127.0.0.1", 0))
-        held.append(sock)
-    ports = [sock.getsockname()[1] for sock in held]
-    for sock in held:
-        sock.close()
-    return ports
+    """Ports nobody listens on now.
+
+    Below what the kernel hands out to outgoing connections, so that none of those takes one
+    before, or while, its owner is down; each process looks in a block of its own.
+    """
+    block = PORTS_FROM + os.getpid() % PORT_BLOCKS * PORTS_A_BLOCK
+    ports = []
+    for port in range(block, block + PORTS_A_BLOCK):
+        with socket.socket() as sock:
+            try:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                sock.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        ports.append(port)
+        if len(ports) == count:
+            return ports
+    raise RuntimeError(f"fewer than {count} free ports from {block} on")
 
 
 @dataclass

@@ -175,11 +175,13 @@ def flip(args):
             time.sleep(3.5)
             ledger = world.judge.look()
             seen = {r["bay"]: at for at, _, r in ledger.stamped if r.get("type") == "bay"}
-            writes = world.controllers.writes()
             for bay, index, at in flips:
                 if seen.get(bay, 0) > at:
                     to_event.append(seen[bay] - at)
-                after = [w[0] for w in writes if w[1] == "panel-1" and w[2] == index and w[0] > at]
+                shown = world.controllers.shown("panel-1", index)
+                before = [value for when, value in shown if when <= at][-1:]
+                # A write that repeats what stood there is no answer to the flip.
+                after = [when for when, value in shown if when > at and [value] != before]
                 if after:
                     to_sign.append(min(after) - at)
     asked = rounds * len(world.site.garages)

@@ -3,3 +3,6 @@
 from . import bad_input, devices, guided, lifecycle, outages
 
 ALL = [*bad_input.ALL, *lifecycle.ALL, *guided.ALL, *devices.ALL, *outages.ALL]
+# Measures the daemon at its full size, on all cores.
+ALONE = [guided.reference_site]
+LONG = [guided.guided, *devices.ALL[:4], *outages.ALL]

@@ -56,8 +56,7 @@ def others_keep_time(bench, world):
 
 def sign_is_honest(bench, world):
     index = world.site.signs()[SIGN][0]
-    shown = [values[0] for _, unit, address, values in world.controllers.writes()
-             if unit == "panel-1" and address == index]
+    shown = [value for _, value in world.controllers.shown("panel-1", index)]
     bench.check("its sign never shows 0 or FULL", not {0, sites.FULL} & set(shown), shown)
     now = world.controllers.registers("panel-1", index)[0]
     bench.check("its sign ends at its fallback", now == sites.BLANK, now)

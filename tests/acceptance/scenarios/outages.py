@@ -6,6 +6,7 @@ from world import World, until
 
 # Long leases, so that those open before a kill must still be open after it.
 LONG = {"hold_extra_s": 600}
+FAR_S = 300
 
 
 def broker_trouble(kind):
@@ -64,6 +65,7 @@ def kill_during(kind):
             until(lambda: all(u["fresh"] for u in zone_units(world)), 10)
             kept = Kept(bench, world)
             cars = world.drive(per_s=6)
+            cars.shun |= set(kept.leases.values())
             time.sleep(6)
             if kind:
                 world.break_link(kind)
@@ -87,11 +89,15 @@ def zone_units(world):
 
 
 class Kept:
-    """What must outlive a kill: leases, closures, sign modes; made and answered before it."""
+    """What must outlive a kill: leases, closures, sign modes; made and answered before it.
+
+    These drivers are minutes away: a car that parks beside its promise must not be taken for one
+    of them, which would rightly end that lease.
+    """
 
     def __init__(self, bench, world):
         daemon = world.daemon
-        answers = [daemon.allocate(f"kept-{ix}") for ix in range(5)]
+        answers = [daemon.allocate(f"kept-{ix}", eta_s=FAR_S) for ix in range(5)]
         self.leases = {answer["lease"]: answer["bay"] for _, answer in answers}
         bench.check("leases are durable when answered",
                     all(answer["durable"] for _, answer in answers), answers[0])
@@ -113,7 +119,7 @@ class Kept:
         bench.check("closures survive", self.closures <= daemon.closures(), daemon.closures())
         bench.check("a sign's mode survives", daemon.signs()["s-g03"]["mode"] == "closed",
                     daemon.signs()["s-g03"])
-        again = daemon.allocate("kept-0")[1].get("lease")
+        again = daemon.allocate("kept-0", eta_s=FAR_S)[1].get("lease")
         bench.check("a request repeated after the kill gets its lease", again in self.leases, again)
 
     def compare_late(self, bench, world, cars):
