@@ -227,7 +227,8 @@ def http(args):
             spans = at_rate(per_s, span_s, allocate)
             raw = group_commit(world.folder, per_s, span_s / 2)
             row(f"allocation over HTTP, {per_s}/s", ms(spans) + f", {len(undurable)} not durable",
-                f"append with group commit {ms(raw)}; empty request {ms(floor)}")
+                f"append with group commit {ms(raw)}; empty request {ms(floor)}",
+                "none not durable", not undurable)
 
 
 def at_rate(per_s, span_s, deed, workers=16):
