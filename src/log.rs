@@ -77,6 +77,15 @@ pub fn init(level: &str) -> Result<LogControl, LogError> {
 
 /// Strict, unlike `RUST_LOG`: a typing error must not silence the daemon. A bare level is ours
 /// alone: at debug the store's and the Modbus client's crates would say several lines a request.
+/// Whether a level is one, for those who only check a configuration.
+///
+/// # Errors
+///
+/// The level is no filter.
+pub fn judge(level: &str) -> Result<(), LogError> {
+    parse(level).map(|_| ())
+}
+
 fn parse(level: &str) -> Result<EnvFilter, LogError> {
     let bad = |why: String| LogError::BadLevel { level: level.to_owned(), why };
     if level.trim().is_empty() {

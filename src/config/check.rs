@@ -9,7 +9,7 @@ use std::fmt::Display;
 use std::path::PathBuf;
 
 use super::Problem;
-use super::file::{FullnessTable, GuidanceTable, HttpTable, MqttTable, StoreTable};
+use super::file::{FullnessTable, GuidanceTable, HttpTable, LogTable, MqttTable, StoreTable};
 
 /// Gathers what is wrong, file by file.
 pub struct Rules {
@@ -56,7 +56,11 @@ impl Rules {
     /// Host and port, as `host:port`.
     pub fn endpoint(&mut self, key: impl Display, value: &str) {
         let good = value.rsplit_once(':').is_some_and(|(host, port)| {
-            !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)
+            let named = !host.is_empty() && !host.contains(['/', '@', ' ']);
+            // What looks like an IPv4 address must be one: no name is made of digits and dots.
+            let dotted = host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+            let host = named && (!dotted || host.parse::<std::net::IpAddr>().is_ok());
+            host && port.parse::<u16>().is_ok_and(|port| port > 0)
         });
         if !good {
             self.refuse(key, format!("\"{value}\" is not host:port with a port of 1 to 65535"));
@@ -216,6 +220,13 @@ pub fn mqtt(rules: &mut Rules, table: &MqttTable) {
     let password = table.password_credential.is_some() || table.password_file.is_some();
     if password && table.user.is_none() {
         rules.refuse("mqtt.user", "is missing beside a password");
+    }
+}
+
+/// A level that the daemon's own filter takes.
+pub fn log(rules: &mut Rules, table: &LogTable) {
+    if let Err(error) = crate::log::judge(&table.level) {
+        rules.refuse("log.level", error);
     }
 }
 

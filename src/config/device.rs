@@ -85,7 +85,15 @@ pub fn profile(rules: &mut Rules, key: &str, profile: &Profile) {
         let Some(display) = display else { continue };
         let key = format!("{key}.{name}");
         let width = match display.format {
-            Format::Number { .. } => 1,
+            Format::Number { max, full, closed, blank } => {
+                for (word, code) in [("full", full), ("closed", closed), ("blank", blank)] {
+                    if code <= max {
+                        let text = format!("{code} is a number the display counts to (max {max})");
+                        rules.refuse(format!("{key}.format.{word}"), text);
+                    }
+                }
+                1
+            }
             Format::Text { chars } => {
                 rules.range(format!("{key}.format.chars"), chars, 1, 246).div_ceil(2)
             }

@@ -255,7 +255,8 @@ pub struct GuidanceTable {
     pub hold_extra_s: u32,
     /// How long an answer waits for its commit, in ms: 0 to 5,000.
     pub commit_wait_ms: u32,
-    /// How long a bay must read the same before it counts, in ms: 0 to 60,000.
+    /// How long a bay must read the same before it counts, in ms: 0 to 60,000. Only sweeps can
+    /// tell, so that in effect it is rounded up to whole periods, give or take 5 %.
     pub debounce_ms: u32,
     /// Silence after which a unit's bays are unknown, in ms: above every line's period.
     pub stale_ms: u32,
@@ -282,7 +283,7 @@ impl Default for GuidanceTable {
             walk_weight_tenths: 20,
             hold_extra_s: 120,
             commit_wait_ms: 50,
-            debounce_ms: 900,
+            debounce_ms: 1_000,
             stale_ms: 5_000,
             unknown_max_percent: 20,
             sign_hold_s: 120,

@@ -51,6 +51,7 @@ pub fn weave(
     check::guidance(&mut weave.rules, &main.guidance);
     check::store(&mut weave.rules, &main.store);
     check::http(&mut weave.rules, &main.http);
+    check::log(&mut weave.rules, &main.log);
     if let Some(mqtt) = &main.mqtt {
         check::mqtt(&mut weave.rules, mqtt);
     }
@@ -313,6 +314,10 @@ impl Weave {
         let door = NodeIx(rules.find(&door, "node", &table.door, &self.node_ids));
         rules.range(format!("{key}.clearance_cm"), table.clearance_cm, 150, 600);
         let door_counter = table.counter.map(|counter| {
+            if counter.cars_in == counter.cars_out {
+                let text = format!("{} is cars_in too: two counters are needed", counter.cars_out);
+                rules.refuse(format!("{key}.counter.cars_out"), text);
+            }
             let unit_key = format!("{key}.counter.unit");
             let unit = UnitIx(rules.find(&unit_key, "unit", &counter.unit, &self.unit_ids));
             let count = counters_of(&self.site, unit);
@@ -433,9 +438,15 @@ impl Weave {
         if slots.is_empty() {
             slots.resize(usize::from(points), None);
         }
-        if slots[point as usize].replace(bay).is_some() {
-            let text = format!("point {point} of unit \"{}\" already senses a bay", table.id);
-            self.rules.refuse(format!("{key}.first_point"), text);
+        if let Some(other) = slots[point as usize].replace(bay) {
+            let key = format!("{key}.first_point");
+            // One refusal a zone: the first point that is taken.
+            if !self.rules.problems.iter().any(|problem| problem.key == key) {
+                let other = self.site.bays.get(other.at()).map_or(0, |bay| bay.number);
+                let unit = &table.id;
+                let text = format!("point {point} of unit \"{unit}\" already senses bay {other}");
+                self.rules.refuse(key, text);
+            }
         }
     }
 
@@ -466,6 +477,9 @@ impl Weave {
         let rules = &mut self.rules;
         rules.name(format!("{key}.id"), &table.id);
         rules.add(&key, "sign", &table.id, self.site.signs.len(), &mut self.sign_ids);
+        if table.id == "stream" {
+            rules.refuse(format!("{key}.id"), "\"stream\" is a path of the HTTP interface");
+        }
         let unit = UnitIx(rules.find(format!("{key}.unit"), "unit", &table.unit, &self.unit_ids));
         let node = table
             .node

@@ -146,6 +146,7 @@ struct Round {
 #[derive(Debug)]
 pub struct Agenda {
     id: String,
+    endpoint: String,
     gap: Duration,
     units: Vec<Unit>,
     signs: Signs,
@@ -191,6 +192,7 @@ impl Agenda {
         let places: Vec<_> = places(site, line).into_iter().map(|(_, place)| place).collect();
         Agenda {
             id: table.id.clone(),
+            endpoint: table.endpoint.clone(),
             gap: Duration::from_millis(table.gap_ms.into()),
             units: table.units.iter().map(unit).collect(),
             signs: Signs::new(&places),
@@ -388,7 +390,7 @@ impl Agenda {
             self.status.attempted = true;
             self.status.connect_failures_total += 1;
             if self.status.state != LineState::Down {
-                warn!(line = self.id, why, "line is down");
+                warn!(line = self.id, endpoint = self.endpoint, why, "line is down");
                 self.status.state = LineState::Down;
             }
             self.round.active = false;

@@ -89,6 +89,8 @@ pub struct Gateway {
     closures: BTreeMap<Target, close::Closure>,
     leases: lease::Leases,
     ledger: ledger::Ledger,
+    /// By garage: its ledger was kept in this run.
+    ledger_kept: Vec<bool>,
     bands: Vec<band::Band>,
     windows: Vec<window::Window>,
     window_since: Mono,
@@ -124,6 +126,7 @@ impl Gateway {
             closures: BTreeMap::new(),
             leases: lease::Leases::default(),
             ledger: ledger::Ledger::new(&site),
+            ledger_kept: vec![false; site.garages.len()],
             bands: vec![band::Band::default(); site.garages.len()],
             windows: vec![window::Window::default(); site.garages.len()],
             window_since: Mono(0),

@@ -29,6 +29,12 @@ impl Gateway {
         let garages = self.bays.take_changed();
         for garage in &garages {
             self.update_fullness(*garage, effects);
+            // Once as soon as there is something to keep: a kill in the first minute must not
+            // leave the next start without books.
+            let known = self.ledger.occupied(*garage).is_some();
+            if known && !std::mem::replace(&mut self.ledger_kept[garage.at()], true) {
+                self.keep_ledger(*garage, effects);
+            }
         }
         if self.stopping {
             return;

@@ -83,7 +83,8 @@ impl Gateway {
         let unit = &mut self.units[ix.at()];
         let (occupied, known) = (&reading.occupied, &reading.known);
         unit.points.read(reading.at, occupied, known, debounce_ms, &mut changes);
-        let settled = unit.since.is_some_and(|since| reading.at.ms_since(since) >= debounce_ms);
+        let enough_ms = debounce_ms - debounce_ms / 20;
+        let settled = unit.since.is_some_and(|since| reading.at.ms_since(since) >= enough_ms);
         let first = settled && !unit.fresh;
         unit.fresh |= settled;
         self.sensed(ix, &changes, effects);

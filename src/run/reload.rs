@@ -1,9 +1,9 @@
 //! SIGHUP: what may change while cars are under way changes, the rest is refused by name.
 //!
 //! Taken: log level, guidance (weights, waits, thresholds), fallbacks of signs, the HTTP token and
-//! the broker's password (both read again from their files). Refused, each named in the log: everything that
-//! would change what bays, lines or signs there are, or where records go. A file with any problem
-//! changes nothing.
+//! the broker's password (both read again from their files). Refused, each named in the log:
+//! everything that would change what bays, lines or signs there are, or where records go. A file
+//! with any problem changes nothing.
 
 use std::path::{Path, PathBuf};
 
@@ -46,12 +46,17 @@ impl Reload {
                 return;
             }
         };
-        for name in refused(&self.config, &new) {
+        let mut applied = vec!["credentials"];
+        let left = refused(&self.config, &new);
+        for name in &left {
             tracing::warn!("reload: {name} changed in the file; this needs a restart");
         }
         if new.log != self.config.log {
             match self.log.set(&new.log.level) {
-                Ok(()) => self.config.log = new.log.clone(),
+                Ok(()) => {
+                    self.config.log = new.log.clone();
+                    applied.push("[log]");
+                }
                 Err(error) => tracing::error!("reload: log.level: {error}"),
             }
         }
@@ -64,33 +69,39 @@ impl Reload {
             let guidance = super::scaled(&new.guidance, self.clock.speed());
             if handle.retune(guidance).await {
                 self.config.guidance = new.guidance.clone();
+                applied.push("[guidance]");
             }
         }
-        self.sign_texts(&new, handle).await;
+        if self.sign_texts(&new, handle).await {
+            applied.push("fallbacks of signs");
+        }
         match super::token(&self.config) {
             Ok(token) => {
                 self.token.send_replace(token);
             }
             Err(error) => tracing::error!("reload: {error}; the old token stays"),
         }
-        tracing::info!("reload: done");
+        let (applied, left) = (applied.join(", "), left.join(", "));
+        tracing::info!(applied, needs_a_restart = left, "reload: done");
     }
 
     /// Fallback texts may change as long as the signs stay the same.
-    async fn sign_texts(&mut self, new: &Config, handle: &Handle) {
+    async fn sign_texts(&mut self, new: &Config, handle: &Handle) -> bool {
         // Checked with the file's displays, so those must be the running ones.
         let same = signs(&self.config) == signs(new)
             && format!("{:?}", self.config.site.profiles) == format!("{:?}", new.site.profiles);
         let (old, new) = (&mut self.config.site.signs, &new.site.signs);
         if !same || old.iter().zip(new).all(|(a, b)| a.fallback == b.fallback) {
-            return;
+            return false;
         }
         let faces = new.iter().map(|sign| sign.fallback.clone()).collect();
-        if handle.fallbacks(faces).await {
+        let taken = handle.fallbacks(faces).await;
+        if taken {
             for (old, new) in old.iter_mut().zip(new) {
                 old.fallback.clone_from(&new.fallback);
             }
         }
+        taken
     }
 }
 

@@ -201,6 +201,13 @@ pub fn start(
         tracing::error!(%error, "store: no thread for it; nothing is written");
     }
     let kept = first.wait(OPEN_MAX);
+    let mut status = lock(&shared.status);
+    if status.epoch.is_none() && status.degraded.is_none() {
+        let waited_s = OPEN_MAX.as_secs();
+        tracing::error!(waited_s, "store: still opening; guiding without what was kept");
+        status.degraded = Some(format!("still opening after {waited_s} s"));
+    }
+    drop(status);
     let store = Store { queue, shared, durable, tide, done: Arc::new(Mutex::new(done)) };
     (store, kept)
 }

@@ -29,6 +29,8 @@ const WAIT_MAX: Duration = Duration::from_secs(60);
 const UNWELCOME_MIN: Duration = Duration::from_secs(30);
 /// A connection that lived so long counts as a good one, and waits begin anew.
 const STABLE: Duration = Duration::from_secs(30);
+/// Refused commands are logged at most this often; the metric has them all.
+const REFUSALS_TOLD_EVERY: Duration = Duration::from_secs(10);
 /// How often state is looked at, and things tried again that could not be done.
 const TICK: Duration = Duration::from_millis(250);
 /// Commands carried out at once; each may wait for a commit.
@@ -55,6 +57,8 @@ pub struct Worker {
     replies_in: mpsc::Sender<(Reply, bool)>,
     replies: mpsc::Receiver<(Reply, bool)>,
     commands: Arc<Semaphore>,
+    /// When a refused command was last logged.
+    refusal_told: Option<Instant>,
 }
 
 /// Why a connection ended.
@@ -93,6 +97,7 @@ impl Worker {
             replies_in,
             replies,
             commands: Arc::new(Semaphore::new(COMMANDS_MAX)),
+            refusal_told: None,
             parts,
         }
     }
@@ -124,10 +129,13 @@ impl Worker {
     fn disconnected(&mut self, why: &str, unwelcome: bool, wait_ms: u64) {
         let mut status = lock(&self.parts.status);
         let was_connected = status.connected_since.take().is_some();
+        // Told once an outage: the first attempt of a start counts as its beginning too.
+        let news = was_connected || status.last_error.is_none();
+        let broker = &self.parts.mqtt.broker;
         if unwelcome {
-            tracing::error!(why, wait_ms, "uplink: the broker refuses us");
-        } else if was_connected {
-            tracing::warn!(why, wait_ms, "uplink: connection lost");
+            tracing::error!(broker, why, wait_ms, "uplink: the broker refuses us");
+        } else if news {
+            tracing::warn!(broker, why, wait_ms, "uplink: no connection; records wait");
         } else {
             tracing::debug!(why, wait_ms, "uplink: still no connection");
         }
@@ -390,7 +398,11 @@ impl Worker {
     }
 
     fn refuse(&mut self, mut reply: Reply, fault: Fault) {
-        tracing::warn!(id = reply.body.id, code = fault.code, "uplink: command refused");
+        // Each is counted; a flood of them must not become a flood of lines.
+        if self.refusal_told.is_none_or(|at| at.elapsed() >= REFUSALS_TOLD_EVERY) {
+            self.refusal_told = Some(Instant::now());
+            tracing::warn!(id = reply.body.id, code = fault.code, "uplink: command refused");
+        }
         reply.body.ok = false;
         reply.body.error = Some(fault);
         // A flood of bad commands gets no more answers than fit; all of them are counted.

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 PERIOD_MS = 1_000
 STALE_MS = 3_000
-DEBOUNCE_MS = 900
+DEBOUNCE_MS = 1000
 COMMIT_MS = 200
 KEEP_BACK = 2
 WINDOW = 8
