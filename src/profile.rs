@@ -2,7 +2,7 @@
 //!
 //! A profile comes from TOML and says table, addresses (0-based, as on the wire), layout, limits,
 //! sentinels and bit meanings, so that no register number stands in Rust. `field` plans its
-//! requests from it, `field/decode.rs` turns words into [`crate::gateway::Points`].
+//! requests from it, `field/decode.rs` turns words into [`crate::gateway::Reading`].
 
 use serde::{Deserialize, Serialize};
 

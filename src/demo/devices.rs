@@ -44,7 +44,7 @@ struct LineService {
 }
 
 impl Devices {
-    /// Opens a port for each line. Nothing answers before [`serve`].
+    /// Opens a port for each line. Nothing answers before [`Devices::serve`].
     ///
     /// # Errors
     ///

@@ -2,7 +2,8 @@
 //!
 //! Every question is answered in the step that brought it; whether the answer waits for its commit
 //! is the owner's affair, told by the ticket in [`Effect::Answer`]. A request that comes again gets
-//! the same lease, whatever else it says: the first answer is already on its way to a driver.
+//! the same lease, whatever else it says: the first answer is already on its way to a driver. Open
+//! leases are known by their request over restarts, ended ones until the next.
 
 use super::choose::{self, Choice, View, Want};
 use super::door::{
