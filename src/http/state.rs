@@ -297,7 +297,7 @@ pub async fn healthz(State(app): State<Arc<App>>) -> Response {
     Health::reply(if silent { vec!["owner"] } else { Vec::new() })
 }
 
-/// 200 when drivers can be guided. Never depends on the uplink.
+/// 200 once every line was tried and the store opened or is done without; lines may be down.
 #[utoipa::path(get, path = "/readyz", tag = "watching",
     responses((status = 200, body = Health), (status = 503, body = Health)))]
 pub async fn readyz(State(app): State<Arc<App>>) -> Response {

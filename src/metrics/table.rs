@@ -34,7 +34,7 @@ pub fn describe() -> Vec<(&'static str, Kind, &'static str)> {
     use Kind::{Counter, Gauge, Histogram};
     vec![
         ("parkway_info", Gauge, "Always 1; the daemon's version is a label."),
-        ("parkway_ready", Gauge, "1 when drivers can be guided."),
+        ("parkway_ready", Gauge, "1 once every line was tried and the store is settled."),
         ("parkway_uptime_seconds", Gauge, "Time since the daemon started."),
         ("parkway_snapshots_total", Counter, "Pictures the gateway published."),
         ("parkway_http_connections", Gauge, "Open HTTP connections when the last one came."),
