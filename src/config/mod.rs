@@ -2,7 +2,7 @@
 //!
 //! `parkway check` and the daemon use the same [`load`]. `file.rs` is what a person writes,
 //! `check.rs` and
-//! `device.rs` hold the rules, `weave.rs` builds the [`Site`] from what passed.
+//! `device.rs` hold the rules, `weave/` builds the [`Site`] from what passed.
 
 mod check;
 mod device;
