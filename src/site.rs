@@ -4,12 +4,15 @@
 //! named by index (`BayIx`, `GarageIx`, ...) and every index is in range. Nothing here changes
 //! while the daemon runs: what does (states, leases, closures) lives in `gateway`.
 
+mod wire;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
 use crate::profile::Profile;
+pub use wire::{Framing, Parity, Wire};
 
 /// Makes an index newtype: a position in one of the site's tables, never a bare number.
 macro_rules! index {
@@ -46,7 +49,7 @@ index! {
     ZoneIx;
     /// A bay.
     BayIx;
-    /// A Modbus line: one socket, one owner.
+    /// A Modbus line: one socket or serial port, one owner.
     LineIx;
     /// A unit: a Modbus address on a line.
     UnitIx;
@@ -212,15 +215,18 @@ pub struct Bay {
 #[derive(Clone, Debug)]
 pub struct Line {
     pub id: String,
-    /// Host and port; a name is looked up at each connect.
-    pub endpoint: String,
+    pub wire: Wire,
     /// From one sweep's start to the next.
     pub period_ms: u32,
-    /// From a request's first byte on the wire to its answer's last.
-    pub timeout_ms: u32,
-    /// Silence kept between an answer and the next request.
-    pub gap_ms: u32,
     pub units: Vec<UnitIx>,
+}
+
+impl Line {
+    /// Whether an answer names the request that it belongs to: on Modbus TCP alone. Elsewhere a
+    /// late answer of the same unit looks like the answer to the next request.
+    pub fn has_transactions(&self) -> bool {
+        self.wire.has_transactions()
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -231,6 +237,14 @@ pub struct Unit {
     pub address: u8,
     /// Which of the site's profiles describes it.
     pub profile: u32,
+    /// How long it may take to answer: on TCP from the request to the answer's last byte, on RTU
+    /// from the request's last byte on the wire to the answer's first.
+    pub timeout_ms: u32,
+    /// Silence kept around its exchanges: between an answer and the next request, where either is
+    /// its own. On RTU never below the silence of the framing.
+    pub gap_ms: u32,
+    /// How long nothing is asked after a write that it does not answer.
+    pub turnaround_ms: u32,
     /// The bay behind each point; `None` for a point that nothing is wired to.
     pub bays: Vec<Option<BayIx>>,
 }
@@ -341,6 +355,12 @@ impl Site {
             Scope::Level(l) => self.levels[l.at()].garage,
             Scope::Zone(z) => self.zones[z.at()].garage,
         }
+    }
+
+    /// The unit at an address of a line.
+    pub fn unit_at(&self, line: LineIx, address: u8) -> Option<&Unit> {
+        let mut units = self.lines[line.at()].units.iter().map(|unit| &self.units[unit.at()]);
+        units.find(|unit| unit.address == address)
     }
 
     /// The profile of a unit.

@@ -61,6 +61,49 @@ const BROKEN_MAIN: &[Broken] = &[
     ("stride = 16", "stride = 4", &["profile[panel].callout.stride", "4", "12 registers"]),
     ("displays = 64", "displays = 300", &["sign.displays", "300", "1 to 256"]),
     ("127.0.0.1:1503", "127.0.0.1:1502", &["line[zc-1].tcp", "\"127.0.0.1:1502\"", "\"panel\""]),
+    ("127.0.0.1:1503", "LOCALHOST:01502", &["line[zc-1].tcp", "\"127.0.0.1:1502\"", "\"panel\""]),
+    ("127.0.0.1:1503", "[::1]:1502", &["line[zc-1].tcp", "\"127.0.0.1:1502\"", "\"panel\""]),
+    ("tcp = \"127.0.0.1:1503\"", "rtu_tcp = \"localhost:1502\"", &["line[zc-1].tcp", "\"panel\""]),
+    ("tcp = \"127.0.0.1:1503\"", "rtu_tcp = \"a:b\"", &["line[panel].rtu_tcp", "\"a:b\""]),
+    (
+        "tcp = \"127.0.0.1:1503\"",
+        "serial = \"ttyS1\"",
+        &["line[panel].serial", "\"ttyS1\"", "full"],
+    ),
+    ("tcp = \"127.0.0.1:1503\"", "", &["line[panel]", "0 of tcp, rtu_tcp and serial", "one"]),
+    (
+        "tcp = \"127.0.0.1:1503\"",
+        "tcp = \"a:1\"\nserial = \"/dev/a\"",
+        &["line[panel]", "2 of tcp, rtu_tcp and serial", "one"],
+    ),
+    ("# gap_ms = 0", "baud = 9600", &["line[panel].baud", "tcp line"]),
+    ("# gap_ms = 0", "parity = \"even\"", &["line[panel].parity", "tcp line"]),
+    ("# gap_ms = 0", "rs485 = true", &["line[panel].rs485", "tcp line"]),
+    (
+        "tcp = \"127.0.0.1:1503\"",
+        "serial = \"/dev/ttyS9\"\nbaud = 230400",
+        &["line[panel].baud", "230400", "1200 to 115200"],
+    ),
+    (
+        "tcp = \"127.0.0.1:1503\"",
+        "serial = \"/dev/ttyS9\"\nstop_bits = 3",
+        &["line[panel].stop_bits", "3", "1 to 2"],
+    ),
+    (
+        "tcp = \"127.0.0.1:1503\"",
+        "rtu_tcp = \"a:1\"\nrs485 = true",
+        &["line[panel].rs485", "converter"],
+    ),
+    (
+        "# turnaround_ms = 20",
+        "turnaround_ms = 10001 #",
+        &["line[panel].turnaround_ms", "10001", "0 to 10000"],
+    ),
+    (
+        "# timeout_ms, gap_ms, turn",
+        "gap_ms = 1001 #",
+        &["line[panel].unit[panel].gap_ms", "1001", "0 to 1000"],
+    ),
     ("# timeout_ms = 300", "timeout_ms = 5", &["line[panel].timeout_ms", "10 to 60000"]),
     ("\"FOLLOW THE SIGNS\"", "\"FOLLOW THE SIGNS TO THE GARAGE\"", &["fallback", "24 characters"]),
     ("node = \"portal\"", "", &["sign[call-out].node", "missing"]),
@@ -221,6 +264,38 @@ fn a_display_belongs_to_one_sign() {
                  fallback = \"blank\"\nshows = [\"main/B1\"]\n";
     let words = ["sign[s-2].index", "already the display of sign \"s-main\""];
     refused(STARTER, &format!("{GARAGE}\n{again}"), "a shared display", &words);
+}
+
+#[test]
+fn a_serial_port_has_one_owner_whatever_it_is_called() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let (port, by_id) = (folder.path().join("ttyS1"), folder.path().join("by-id"));
+    std::fs::write(&port, "").expect("a file can be written");
+    std::os::unix::fs::symlink(&port, &by_id).expect("a link can be made");
+    let tcp = |text: &str, path: &Path, more: &str| {
+        let serial = format!("serial = {path:?}\n{more}");
+        let from =
+            if text == STARTER { "tcp = \"127.0.0.1:1503\"" } else { "tcp = \"127.0.0.1:1502\"" };
+        change(text, from, &serial)
+    };
+    let main = tcp(STARTER, &by_id, "");
+    let words = ["line[zc-1].serial", "ttyS1\" is already", "\"panel\""];
+    refused(&main, &tcp(GARAGE, &port, ""), "one port by two names", &words);
+    // A port that is not there today is judged by its name.
+    let (here, gone) = (tcp(GARAGE, Path::new("/dev/no-such"), ""), Path::new("/dev/no-such"));
+    refused(&tcp(STARTER, gone, ""), &here, "one name twice", &["no-such\" is already"]);
+    let site = starter(&tcp(STARTER, &by_id, "parity = \"even\"\nbaud = 19200"), &here);
+    let site = site.expect("two ports are accepted").site;
+    let text = site.lines[0].wire.to_string();
+    assert!(text.ends_with("by-id at 19200 8E1"), "{text}");
+    assert_eq!(site.lines[1].wire.to_string(), "/dev/no-such at 9600 8N1");
+    assert_eq!(site.units[0].turnaround_ms, 100);
+    let waits = change(STARTER, "profile = \"panel\"", "profile = \"panel\"\ntimeout_ms = 700");
+    let waits = change(&waits, "# gap_ms = 0", "gap_ms = 7");
+    let units = starter(&waits, GARAGE).expect("it is accepted").site.units;
+    assert_eq!((units[0].timeout_ms, units[0].gap_ms, units[0].turnaround_ms), (700, 7, 20));
+    let nobody = change(&main, "address = 1", "address = 0");
+    refused(&nobody, GARAGE, "address 0", &["unit[panel].address", "everybody"]);
 }
 
 #[test]

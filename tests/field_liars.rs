@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use parkway::field::{self, Field, LineState, UnitState};
 use parkway::gateway::Reading;
-use parkway::site::Site;
+use parkway::site::{Site, Wire};
 use parkway::time::Clock;
 use peer::{Act, LineOf, Peer, Seen, answer, exception, frame, is_true, occupied, site};
 use tokio::sync::mpsc::{Receiver, channel, error::TryRecvError};
@@ -184,7 +184,8 @@ fn a_name_that_nobody_knows_is_only_a_line_that_is_down() {
         units: &[(1, "bays")],
     }];
     let mut unknown = Arc::unwrap_or_clone(site(&lines, ""));
-    unknown.lines[0].endpoint = "no-such-host.invalid:502".to_owned();
+    let endpoint = "no-such-host.invalid:502".to_owned();
+    unknown.lines[0].wire = Wire::Tcp { endpoint };
     let run = Run::of(Arc::new(unknown));
     let until = Instant::now() + Duration::from_secs(5);
     while !run.field.attempted() && Instant::now() < until {

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use crate::profile::Profile;
-use crate::site::{LinkKind, NodeKind};
+use crate::site::{LinkKind, NodeKind, Parity};
 
 /// The main file.
 #[derive(Debug, Deserialize)]
@@ -181,18 +181,34 @@ fn car() -> String {
     "car".to_owned()
 }
 
+/// Exactly one of `tcp`, `rtu_tcp` and `serial`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LineTable {
     pub id: String,
-    /// Host and port.
-    pub tcp: String,
+    /// Modbus TCP: host and port.
+    pub tcp: Option<String>,
+    /// RTU frames through a converter: its host and port.
+    pub rtu_tcp: Option<String>,
+    /// RTU frames on a serial port: its device file.
+    pub serial: Option<String>,
+    /// Speed of the bus, also of the one behind a converter; 9,600 where absent, not on `tcp`.
+    pub baud: Option<u32>,
+    /// "none" where absent.
+    pub parity: Option<Parity>,
+    /// 1 or 2; 1 where absent.
+    pub stop_bits: Option<u8>,
+    /// Whether the kernel's driver turns an RS-485 transceiver around; `serial` only.
+    pub rs485: Option<bool>,
     #[serde(default = "period_ms")]
     pub period_ms: u32,
+    /// These three are for all units of the line that say nothing else.
     #[serde(default = "timeout_ms")]
     pub timeout_ms: u32,
     #[serde(default)]
     pub gap_ms: u32,
+    /// 20 on `tcp`, where nobody hears anybody else, and 100 on RTU, where absent.
+    pub turnaround_ms: Option<u32>,
     #[serde(rename = "unit")]
     pub units: Vec<UnitTable>,
 }
@@ -211,6 +227,10 @@ pub struct UnitTable {
     pub id: String,
     pub address: u8,
     pub profile: String,
+    /// The line's where absent, all three.
+    pub timeout_ms: Option<u32>,
+    pub gap_ms: Option<u32>,
+    pub turnaround_ms: Option<u32>,
 }
 
 #[derive(Debug, Deserialize)]

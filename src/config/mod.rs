@@ -9,6 +9,7 @@ mod device;
 mod file;
 mod weave;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub use file::{FullnessTable, GuidanceTable, HttpTable, LogTable, MqttTable, StoreTable};
@@ -69,7 +70,19 @@ pub fn load(path: &Path) -> Result<Config, Vec<Problem>> {
     if !problems.is_empty() {
         return Err(problems);
     }
-    weave::weave(path.to_owned(), main, parts)
+    let part_lines = parts.iter().flat_map(|(_, part)| &part.lines);
+    let devices = devices(main.lines.iter().chain(part_lines));
+    weave::weave(path.to_owned(), main, parts, devices)
+}
+
+/// Which file each serial path leads to: `/dev/serial/by-id/...` and `/dev/ttyUSB0` may be one
+/// port. A path that leads nowhere today stands for itself.
+fn devices<'a>(lines: impl Iterator<Item = &'a file::LineTable>) -> BTreeMap<String, String> {
+    let resolve = |path: &String| {
+        let file = std::fs::canonicalize(path).ok()?;
+        Some((path.clone(), file.to_string_lossy().into_owned()))
+    };
+    lines.filter_map(|line| line.serial.as_ref()).filter_map(resolve).collect()
 }
 
 fn parse<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, Problem> {

@@ -128,7 +128,9 @@ mod tests {
         wire(folder.path(), &wiring).expect("files can be written");
         let wired = crate::config::load(&main).expect("the wired files are accepted");
         assert_eq!(wired.site.bays.len(), plain.site.bays.len());
-        assert!(wired.site.lines.iter().all(|line| line.endpoint.starts_with("127.0.0.1:20")));
+        assert!(
+            wired.site.lines.iter().all(|line| line.wire.to_string().starts_with("127.0.0.1:20"))
+        );
         assert_eq!(wired.http.listen, "127.0.0.1:8081");
         assert_eq!(wired.guidance.hold_extra_s, 200);
         let mqtt = wired.mqtt.expect("the demo has a broker");

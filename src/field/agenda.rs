@@ -115,6 +115,8 @@ struct Unit {
     id: String,
     ix: UnitIx,
     address: u8,
+    /// Silence after its exchanges.
+    gap: Duration,
     plan: Plan,
     /// The same without holes, until it is needed.
     strict: Option<Plan>,
@@ -147,7 +149,6 @@ struct Round {
 pub struct Agenda {
     id: String,
     endpoint: String,
-    gap: Duration,
     units: Vec<Unit>,
     signs: Signs,
     grid: Grid,
@@ -179,6 +180,7 @@ impl Agenda {
                 id: unit.id.clone(),
                 ix: *ix,
                 address: unit.address,
+                gap: Duration::from_millis(unit.gap_ms.into()),
                 plan: loose,
                 strict,
                 sweep: Sweep::new(profile, &unit.bays),
@@ -192,8 +194,7 @@ impl Agenda {
         let places: Vec<_> = places(site, line).into_iter().map(|(_, place)| place).collect();
         Agenda {
             id: table.id.clone(),
-            endpoint: table.endpoint.clone(),
-            gap: Duration::from_millis(table.gap_ms.into()),
+            endpoint: table.wire.to_string(),
             units: table.units.iter().map(unit).collect(),
             signs: Signs::new(&places),
             grid: Grid::new(first, Duration::from_millis(table.period_ms.into())),
@@ -365,18 +366,19 @@ impl Agenda {
         outcome: Outcome,
     ) -> Option<Reading> {
         let doing = std::mem::replace(&mut self.doing, Doing::Nothing);
-        self.quiet_until = now + self.gap;
         match doing {
             Doing::Connecting => {
                 self.connecting_done(now, outcome);
                 None
             }
             Doing::Reading { unit } => {
+                self.quiet_until = now + self.units[unit].gap;
                 self.status.attempted = true;
                 self.note_answer(unit, at, took, &outcome);
                 self.reading_done(now, at, unit, outcome)
             }
             Doing::Writing(batch) => {
+                self.quiet_until = now + self.units[batch.unit].gap;
                 self.note_answer(batch.unit, at, took, &outcome);
                 self.writing_done(now, batch, outcome);
                 None

@@ -20,14 +20,11 @@ use crate::field::mailbox::Mailbox;
 use crate::field::status::LineStatus;
 use crate::gateway::Reading;
 use crate::profile::Table;
-use crate::site::{LineIx, Site};
+use crate::site::{LineIx, Site, Wire};
 use crate::time::{Clock, Mono};
 
 /// How long a connection may take, name look-up included.
 const CONNECT_MAX: Duration = Duration::from_secs(2);
-/// How long a display that answers no write is listened to all the same, to notice a refusal or a
-/// closed connection, and for an answer that comes after all not to meet the next request.
-const UNANSWERED: Duration = Duration::from_millis(20);
 /// A busy line publishes its status at least this often.
 const PUBLISH_EVERY: Duration = Duration::from_millis(500);
 
@@ -111,7 +108,9 @@ impl Line {
     }
 
     async fn connect(&self, wire: &mut Option<Context>) -> Outcome {
-        let endpoint = self.site.lines[self.line.at()].endpoint.as_str();
+        let Wire::Tcp { endpoint } = &self.site.lines[self.line.at()].wire else {
+            return Outcome::NotConnected { why: "not a Modbus TCP line".to_owned() };
+        };
         match timeout(CONNECT_MAX, TcpStream::connect(endpoint)).await {
             Ok(Ok(stream)) => {
                 // Without it a write waits for an acknowledgement; if it cannot be set, it waits.
@@ -129,13 +128,20 @@ impl Line {
         let Some(context) = wire else {
             return Outcome::Closed { why: "not connected".to_owned() };
         };
-        let within = Duration::from_millis(self.site.lines[self.line.at()].timeout_ms.into());
+        let unit = |address| {
+            self.site.unit_at(self.line, address).expect("the agenda asks units of its line")
+        };
         let outcome = match job {
             Job::Read { address, table, first, count } => {
+                let within = Duration::from_millis(unit(address).timeout_ms.into());
                 read(context, within, address, table, first, count).await
             }
             Job::Write { address, first, words, replies } => {
-                let within = if replies { within } else { within.min(UNANSWERED) };
+                // A display that answers no write is listened to all the same, to notice a refusal
+                // or a closed connection, and for a late answer not to meet the next request.
+                let unit = unit(address);
+                let within_ms = if replies { unit.timeout_ms } else { unit.turnaround_ms.max(1) };
+                let within = Duration::from_millis(within_ms.into());
                 match write(context, within, address, first, &words).await {
                     Outcome::Silent if !replies => Outcome::Sent,
                     outcome => outcome,

@@ -47,7 +47,7 @@ fn line_view(site: &Site, line: &LineStatus) -> LineView {
     let sum = |of: fn(&UnitStatus) -> u64| line.units.iter().map(of).sum::<u64>();
     LineView {
         id: table.id.clone(),
-        endpoint: table.endpoint.clone(),
+        endpoint: table.wire.to_string(),
         state: match line.state {
             field::LineState::Connecting => LineState::Connecting,
             field::LineState::Up => LineState::Up,

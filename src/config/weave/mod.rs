@@ -34,18 +34,24 @@ struct Weave {
     unit_ids: Ids,
     profile_ids: Ids,
     sign_ids: Ids,
+    /// Which line has an endpoint, by one spelling of it.
     endpoints: BTreeMap<String, String>,
+    /// Which device file each serial path leads to.
+    devices: BTreeMap<String, String>,
     /// Which sign a display belongs to, by unit, kind and index.
     displays: BTreeMap<(u32, bool, u16), String>,
 }
 
-/// Checks all rules and builds the configuration.
+/// Checks all rules and builds the configuration; `devices` says which file each serial path leads
+/// to, where one is there.
 pub fn weave(
     path: PathBuf,
     main: MainFile,
     parts: Vec<(PathBuf, PartFile)>,
+    devices: BTreeMap<String, String>,
 ) -> Result<Config, Vec<Problem>> {
     let mut weave = Weave::new(path.clone(), &main);
+    weave.devices = devices;
     check::guidance(&mut weave.rules, &main.guidance);
     check::store(&mut weave.rules, &main.store);
     check::http(&mut weave.rules, &main.http);
@@ -133,6 +139,7 @@ impl Weave {
             profile_ids: Ids::new(),
             sign_ids: Ids::new(),
             endpoints: BTreeMap::new(),
+            devices: BTreeMap::new(),
             displays: BTreeMap::new(),
         }
     }

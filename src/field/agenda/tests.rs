@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::field::plan::tests::{counters, detectors, profile};
 use crate::profile::{Display, Format, Profile};
-use crate::site::{BayIx, Line, Sign, SignKind};
+use crate::site::{BayIx, Line, Sign, SignKind, Wire};
 
 const PERIOD_MS: u64 = 1_000;
 const TIMEOUT_MS: u64 = 300;
@@ -307,6 +307,9 @@ fn site(units: usize, profile: Profile, signs: u16) -> Arc<Site> {
         line: LineIx(0),
         address: n as u8,
         profile: 0,
+        timeout_ms: TIMEOUT_MS as u32,
+        gap_ms: 0,
+        turnaround_ms: 20,
         bays: (0..points).map(|bay| Some(BayIx(bay))).collect(),
     };
     let sign = |index: u16| Sign {
@@ -327,10 +330,8 @@ fn site(units: usize, profile: Profile, signs: u16) -> Arc<Site> {
     };
     let line = Line {
         id: "l0".into(),
-        endpoint: "127.0.0.1:1".into(),
+        wire: Wire::Tcp { endpoint: "127.0.0.1:1".into() },
         period_ms: PERIOD_MS as u32,
-        timeout_ms: TIMEOUT_MS as u32,
-        gap_ms: 0,
         units: (0..units as u32).map(UnitIx).collect(),
     };
     Arc::new(Site {
