@@ -23,6 +23,7 @@ const PURE: &[&str] = &[
     "src/profile.rs",
     "src/field/plan.rs",
     "src/field/breaker.rs",
+    "src/field/budget.rs",
     "src/field/decode.rs",
     "src/field/write.rs",
     "src/field/signs.rs",

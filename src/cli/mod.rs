@@ -6,6 +6,7 @@
 mod check;
 #[cfg(feature = "demo")]
 mod demo;
+mod lines;
 pub mod status;
 
 use std::path::{Path, PathBuf};

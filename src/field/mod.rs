@@ -5,11 +5,12 @@
 //! gateway is behind (a newer one comes with the next sweep), and a silent unit sends nothing,
 //! because the gateway judges freshness.
 //!
-//! `plan`, `decode`, `breaker`, `pace`, `write`, `signs` and `agenda` decide and do no IO;
+//! `plan`, `decode`, `breaker`, `budget`, `pace`, `write`, `signs` and `agenda` decide and do no IO;
 //! `line` does IO and decides nothing.
 
 pub mod agenda;
 pub mod breaker;
+pub mod budget;
 pub mod decode;
 mod line;
 mod mailbox;
