@@ -19,6 +19,7 @@ const PURE: &[&str] = &[
     "src/outbox.rs",
     "src/record.rs",
     "src/site.rs",
+    "src/site/",
     "src/profile.rs",
     "src/field/plan.rs",
     "src/field/breaker.rs",

@@ -11,6 +11,8 @@ mod weave;
 
 use std::path::{Path, PathBuf};
 
+use jiff::tz::TimeZone;
+
 pub use file::{FullnessTable, GuidanceTable, HttpTable, LogTable, MqttTable, StoreTable};
 
 use crate::site::Site;
@@ -69,7 +71,13 @@ pub fn load(path: &Path) -> Result<Config, Vec<Problem>> {
     if !problems.is_empty() {
         return Err(problems);
     }
-    weave::weave(path.to_owned(), main, parts)
+    let zone = time_zone(&main.site.time_zone);
+    weave::weave(path.to_owned(), main, parts, zone)
+}
+
+/// A zone by its name in the machine's zone files, or a fixed offset; `None` for neither.
+fn time_zone(name: &str) -> Option<TimeZone> {
+    jiff::fmt::temporal::DateTimeParser::new().parse_time_zone(name).ok()
 }
 
 fn parse<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, Problem> {
