@@ -9,9 +9,14 @@ mod wire;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
-use crate::profile::Profile;
+use crate::profile::{Display, Profile};
+
+mod sign;
+
+pub use sign::{DAY_MINUTES, Face, Schedule, ScheduleMode, Sign, SignKind, Turn};
 pub use wire::{Framing, Parity, Wire};
 
 /// Makes an index newtype: a position in one of the site's tables, never a bare number.
@@ -65,6 +70,8 @@ pub struct Site {
     pub name: String,
     /// This gateway's name in records.
     pub gateway: String,
+    /// What schedules are written in.
+    pub time_zone: TimeZone,
     pub nodes: Vec<Node>,
     pub links: Vec<Link>,
     pub destinations: Vec<Destination>,
@@ -123,6 +130,8 @@ pub struct Link {
     pub speed_kmh: u32,
     /// What the hanging sign at `from` says for this way; empty where there is no choice.
     pub text: String,
+    /// Which way it leaves `from`, seen by who arrives there.
+    pub turn: Option<Turn>,
     /// Closed by the plan, not by an operator.
     pub closed: bool,
 }
@@ -249,37 +258,6 @@ pub struct Unit {
     pub bays: Vec<Option<BayIx>>,
 }
 
-#[derive(Clone, Debug)]
-pub struct Sign {
-    pub id: String,
-    pub name: String,
-    pub kind: SignKind,
-    pub unit: UnitIx,
-    /// Which of the unit's displays.
-    pub index: u16,
-    /// Where it hangs.
-    pub node: Option<NodeIx>,
-    /// Shown when the gateway does not know, and on stop. Never 0 and never FULL.
-    pub fallback: Face,
-}
-
-#[derive(Clone, Debug)]
-pub enum SignKind {
-    /// Free bays of some scopes, less what is promised and kept back.
-    Count {
-        scopes: Vec<Scope>,
-        class: Option<ClassIx>,
-        /// Bays never shown, so that the last ones cause no jam.
-        keep_back: u32,
-        /// Added before the limits.
-        offset: i32,
-        min: u32,
-        max: u32,
-    },
-    /// Calls out allocations as they are made: a queue of texts, `show_s` each.
-    CallOut { queue: usize, show_s: u32 },
-}
-
 /// A part of the site that can be counted or closed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Scope {
@@ -295,29 +273,6 @@ pub enum Target {
     Link(LinkIx),
     Scope(Scope),
     Bay(BayIx),
-}
-
-/// What a sign shows.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Face {
-    Number(u32),
-    Text(String),
-    Full,
-    Closed,
-    Blank,
-}
-
-impl std::fmt::Display for Face {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Face::Number(n) => write!(f, "{n}"),
-            Face::Text(text) => f.write_str(text),
-            Face::Full => f.write_str("FULL"),
-            Face::Closed => f.write_str("CLOSED"),
-            Face::Blank => Ok(()),
-        }
-    }
 }
 
 impl Site {
@@ -366,6 +321,15 @@ impl Site {
     /// The profile of a unit.
     pub fn profile(&self, unit: UnitIx) -> &Profile {
         &self.profiles[self.units[unit.at()].profile as usize]
+    }
+
+    /// The display a sign is; `None` never happens in a site that was checked.
+    pub fn display(&self, sign: &Sign) -> Option<&Display> {
+        let profile = self.profile(sign.unit);
+        match sign.kind {
+            SignKind::Count { .. } | SignKind::Direction { .. } => profile.sign.as_ref(),
+            SignKind::CallOut { .. } => profile.callout.as_ref(),
+        }
     }
 
     /// Finds a node by its id.

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use crate::profile::Profile;
-use crate::site::{LinkKind, NodeKind, Parity};
+use crate::site::{LinkKind, NodeKind, Parity, ScheduleMode, Turn};
 
 /// The main file.
 #[derive(Debug, Deserialize)]
@@ -65,9 +65,17 @@ pub struct SiteTable {
     pub name: String,
     /// This gateway's name in records and its MQTT client id: same characters.
     pub gateway: String,
+    /// What schedules are written in: a name such as "Asia/Shanghai", which the machine's zone
+    /// files must know, or a fixed offset such as "+08:00".
+    #[serde(default = "utc")]
+    pub time_zone: String,
     /// Further files, relative to this one.
     #[serde(default)]
     pub include: Vec<String>,
+}
+
+fn utc() -> String {
+    "UTC".to_owned()
 }
 
 #[derive(Debug, Deserialize)]
@@ -88,6 +96,8 @@ pub struct LinkTable {
     pub speed_kmh: u32,
     #[serde(default)]
     pub text: String,
+    /// Which way it leaves `from`; direction signs there need it.
+    pub turn: Option<Turn>,
     #[serde(default)]
     pub closed: bool,
 }
@@ -242,9 +252,10 @@ pub struct SignTable {
     pub unit: String,
     pub index: u16,
     pub node: Option<String>,
-    /// "blank", "closed", a number above 0, or a text.
+    /// "blank", "closed", a number above 0, or a text; of a direction sign also "left",
+    /// "straight" or "right".
     pub fallback: String,
-    /// Count signs: garages, levels or zones.
+    /// Count and direction signs: garages, levels or zones.
     pub shows: Option<Vec<String>>,
     pub class: Option<String>,
     pub keep_back: Option<u32>,
@@ -254,6 +265,11 @@ pub struct SignTable {
     /// Call-outs: how many wait at the most, and how long each shows.
     pub queue: Option<u32>,
     pub show_s: Option<u32>,
+    /// How long another kind of automatic value must last before it is shown, in seconds; 0 for
+    /// count signs and 5 for direction signs where absent.
+    pub change_delay_s: Option<u32>,
+    #[serde(default)]
+    pub schedule: Vec<ScheduleTable>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
@@ -261,6 +277,20 @@ pub struct SignTable {
 pub enum SignKindName {
     Count,
     CallOut,
+    Direction,
+}
+
+/// What a sign does by itself at certain hours, in `site.time_zone`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScheduleTable {
+    /// "mon" to "sun", the days on which it begins; all where absent.
+    pub days: Option<Vec<String>>,
+    /// "HH:MM".
+    pub from: String,
+    /// "HH:MM", up to "24:00"; before `from` it is the next day's.
+    pub to: String,
+    pub mode: ScheduleMode,
 }
 
 /// Weights, waits and thresholds: all may change by SIGHUP.

@@ -12,6 +12,8 @@ mod weave;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use jiff::tz::TimeZone;
+
 pub use file::{FullnessTable, GuidanceTable, HttpTable, LogTable, MqttTable, StoreTable};
 
 use crate::site::Site;
@@ -72,7 +74,8 @@ pub fn load(path: &Path) -> Result<Config, Vec<Problem>> {
     }
     let part_lines = parts.iter().flat_map(|(_, part)| &part.lines);
     let devices = devices(main.lines.iter().chain(part_lines));
-    weave::weave(path.to_owned(), main, parts, devices)
+    let zone = time_zone(&main.site.time_zone);
+    weave::weave(path.to_owned(), main, parts, devices, zone)
 }
 
 /// Which file each serial path leads to: `/dev/serial/by-id/...` and `/dev/ttyUSB0` may be one
@@ -83,6 +86,11 @@ fn devices<'a>(lines: impl Iterator<Item = &'a file::LineTable>) -> BTreeMap<Str
         Some((path.clone(), file.to_string_lossy().into_owned()))
     };
     lines.filter_map(|line| line.serial.as_ref()).filter_map(resolve).collect()
+}
+
+/// A zone by its name in the machine's zone files, or a fixed offset; `None` for neither.
+fn time_zone(name: &str) -> Option<TimeZone> {
+    jiff::fmt::temporal::DateTimeParser::new().parse_time_zone(name).ok()
 }
 
 fn parse<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, Problem> {

@@ -16,7 +16,7 @@ use tokio_modbus::server::tcp::{Server, accept_tcp_connection};
 
 use super::world::Way;
 use crate::profile::{Display, Format, Layout, Table, WordOrder};
-use crate::site::{BayIx, Face, GarageIx, LineIx, SignIx, SignKind, Site, UnitIx};
+use crate::site::{BayIx, Face, GarageIx, LineIx, SignIx, Site, Turn, UnitIx};
 
 /// All devices of a site.
 #[derive(Debug)]
@@ -126,19 +126,25 @@ impl Devices {
     /// What stands on a sign now, as a passer-by would read it.
     pub fn shows(&self, sign: SignIx) -> Face {
         let sign = &self.site.signs[sign.at()];
-        let Some(display) = display(&self.site, sign.unit, &sign.kind) else { return Face::Blank };
+        let Some(display) = self.site.display(sign) else { return Face::Blank };
         let first = usize::from(display.base + display.stride * sign.index);
         let words = self.units[sign.unit.at()].lock();
-        match display.format {
-            Format::Number { max: _, full, closed, blank } => match words[first] {
-                value if value == full => Face::Full,
-                value if value == closed => Face::Closed,
-                value if value == blank => Face::Blank,
-                value => Face::Number(u32::from(value)),
-            },
-            Format::Text { chars } => {
-                let words = &words[first..first + usize::from(chars.div_ceil(2))];
-                let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_be_bytes()).collect();
+        let format = display.format;
+        match format {
+            Format::Number { .. } | Format::Arrows { .. } => {
+                let arrows = [Turn::Left, Turn::Straight, Turn::Right].map(Face::Arrow);
+                let words_of = [Face::Full, Face::Closed, Face::Blank, Face::Staff, Face::Valet];
+                let mut faces = words_of.into_iter().chain(arrows);
+                let shown = faces.find(|face| format.code(face) == Some(words[first]));
+                shown.unwrap_or_else(|| Face::Number(u32::from(words[first])))
+            }
+            Format::Text { chars, per_register } => {
+                let count = usize::from(chars.div_ceil(per_register.max(1)));
+                let words = words[first..first + count].iter();
+                let bytes: Vec<u8> = match per_register {
+                    1 => words.map(|word| *word as u8).collect(),
+                    _ => words.flat_map(|word| word.to_be_bytes()).collect(),
+                };
                 let text = String::from_utf8_lossy(&bytes);
                 Face::Text(text.trim_end_matches([' ', '\0']).to_owned())
             }
@@ -239,13 +245,6 @@ impl Device {
 fn part(words: &mut [u16], first: u16, count: usize) -> Result<&mut [u16], ExceptionCode> {
     let first = usize::from(first);
     words.get_mut(first..first + count).ok_or(ExceptionCode::IllegalDataAddress)
-}
-
-fn display<'a>(site: &'a Site, unit: UnitIx, kind: &SignKind) -> Option<&'a Display> {
-    match kind {
-        SignKind::Count { .. } => site.profile(unit).sign.as_ref(),
-        SignKind::CallOut { .. } => site.profile(unit).callout.as_ref(),
-    }
 }
 
 impl Service for LineService {

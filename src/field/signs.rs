@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::field::pace::{Delay, Jitter};
 use crate::field::write;
 use crate::profile::Format;
-use crate::site::{Face, LineIx, SignIx, SignKind, Site};
+use crate::site::{Face, LineIx, SignIx, Site};
 use crate::time::Mono;
 
 /// The most registers one write may carry (Modbus spec V1.1b3, 6.12).
@@ -87,13 +87,8 @@ pub fn places(site: &Site, line: LineIx) -> Vec<(SignIx, Place)> {
     let mut places = Vec::new();
     for (sign, ix) in site.signs.iter().zip(0..) {
         let unit = site.lines[line.at()].units.iter().position(|unit| *unit == sign.unit);
-        let profile = site.profile(sign.unit);
-        let display = match sign.kind {
-            SignKind::Count { .. } => &profile.sign,
-            SignKind::CallOut { .. } => &profile.callout,
-        };
         // `check` refuses a sign whose unit has no such displays.
-        if let (Some(unit), Some(display)) = (unit, display) {
+        if let (Some(unit), Some(display)) = (unit, site.display(sign)) {
             let first = display.base + display.stride * sign.index;
             let (format, replies) = (display.format, display.replies);
             places.push((SignIx(ix), Place { unit, first, format, replies }));
@@ -234,8 +229,7 @@ impl Signs {
 mod tests {
     use super::*;
 
-    const NUMBER: Format =
-        Format::Number { max: 9_999, full: 10_001, closed: 10_002, blank: 10_000 };
+    const NUMBER: Format = Format::number(9_999, 10_001, 10_002, 10_000);
     const ALL: fn(usize) -> bool = |_| true;
 
     #[test]

@@ -10,49 +10,60 @@ use crate::site::Face;
 /// How many registers a display of this format takes.
 pub fn width(format: Format) -> u16 {
     match format {
-        Format::Number { .. } => 1,
-        Format::Text { chars } => chars.div_ceil(2),
+        Format::Number { .. } | Format::Arrows { .. } => 1,
+        Format::Text { chars, per_register } => chars.div_ceil(per_register.max(1)),
     }
 }
 
-/// The registers that show `face`.
+/// The registers that show `face`. What a display has no value for leaves it dark: nothing is
+/// better than something wrong.
 pub fn encode(face: &Face, format: Format) -> Vec<u16> {
     match format {
-        Format::Number { max, full, closed, blank } => vec![match face {
+        Format::Number { max, blank, .. } => vec![match face {
             Face::Number(number) => u16::try_from(*number).map_or(max, |number| number.min(max)),
-            // A display of numbers has no words; nothing is better than a wrong number.
-            Face::Text(_) | Face::Blank => blank,
-            Face::Full => full,
-            Face::Closed => closed,
+            _ => format.code(face).unwrap_or(blank),
         }],
-        Format::Text { chars } => {
+        Format::Arrows { none, .. } => vec![format.code(face).unwrap_or(none)],
+        Format::Text { chars, per_register } => {
             let chars = usize::from(chars);
             let shown = match face {
                 Face::Number(number) => {
                     let digits = number.to_string();
                     if digits.len() > chars { "9".repeat(chars) } else { digits }
                 }
-                Face::Text(_) | Face::Full | Face::Closed | Face::Blank => face.to_string(),
+                _ => face.to_string(),
             };
-            pack(&shown, chars)
+            pack(&shown, chars, usize::from(per_register.max(1)))
         }
     }
 }
 
-/// Two ASCII characters a register, the first one high, padded with spaces.
-fn pack(text: &str, chars: usize) -> Vec<u16> {
+/// ASCII padded with spaces: two characters a register, the first one high, or one in the low
+/// byte of each.
+fn pack(text: &str, chars: usize, per_register: usize) -> Vec<u16> {
     let printable = |c: char| if c == ' ' || c.is_ascii_graphic() { c as u8 } else { b'?' };
     let mut bytes: Vec<u8> = text.chars().take(chars).map(printable).collect();
-    bytes.resize(chars.next_multiple_of(2), b' ');
-    bytes.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).collect()
+    bytes.resize(chars.next_multiple_of(per_register), b' ');
+    let word = |chunk: &[u8]| chunk.iter().fold(0, |word, byte| word << 8 | u16::from(*byte));
+    bytes.chunks_exact(per_register).map(word).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::site::Turn;
 
-    const NUMBER: Format =
-        Format::Number { max: 9_999, full: 10_001, closed: 10_002, blank: 10_000 };
+    const NUMBER: Format = Format::Number {
+        max: 9_999,
+        full: 10_001,
+        closed: 10_002,
+        blank: 10_000,
+        staff: Some(10_003),
+        valet: None,
+        left: Some(10_004),
+        straight: None,
+        right: None,
+    };
 
     #[test]
     fn faces_of_a_number_display() {
@@ -65,10 +76,41 @@ mod tests {
             (Face::Closed, 10_002),
             (Face::Blank, 10_000),
             (Face::Text("A7K2".into()), 10_000),
+            (Face::Staff, 10_003),
+            (Face::Valet, 10_000),
+            (Face::Arrow(Turn::Left), 10_004),
+            (Face::Arrow(Turn::Right), 10_000),
         ];
         for (face, word) in table {
             assert_eq!(encode(&face, NUMBER), [word], "{face:?}");
         }
+    }
+
+    #[test]
+    fn faces_of_an_arrow_display() {
+        let format =
+            Format::Arrows { left: 1, straight: 2, right: 4, none: 0, full: None, closed: Some(8) };
+        let table = [
+            (Face::Arrow(Turn::Left), 1),
+            (Face::Arrow(Turn::Straight), 2),
+            (Face::Arrow(Turn::Right), 4),
+            (Face::Closed, 8),
+            (Face::Full, 0),
+            (Face::Number(7), 0),
+            (Face::Text("A7".into()), 0),
+            (Face::Blank, 0),
+        ];
+        for (face, word) in table {
+            assert_eq!(encode(&face, format), [word], "{face:?}");
+        }
+    }
+
+    #[test]
+    fn one_character_a_register() {
+        let format = Format::Text { chars: 6, per_register: 1 };
+        let words: Vec<u16> = b"<     ".iter().map(|byte| u16::from(*byte)).collect();
+        assert_eq!(encode(&Face::Arrow(Turn::Left), format), words);
+        assert_eq!(width(format), 6);
     }
 
     #[test]
@@ -80,14 +122,16 @@ mod tests {
             (Face::Full, 6, "FULL  "),
             (Face::Closed, 6, "CLOSED"),
             (Face::Blank, 4, "    "),
+            (Face::Valet, 6, "VALET "),
+            (Face::Arrow(Turn::Right), 2, "> "),
             (Face::Number(42), 4, "42  "),
             (Face::Number(12_345), 3, "999 "),
         ];
         for (face, chars, shown) in table {
-            let words = encode(&face, Format::Text { chars });
+            let words = encode(&face, Format::text(chars));
             let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_be_bytes()).collect();
             assert_eq!(String::from_utf8_lossy(&bytes), shown, "{face:?}");
-            assert_eq!(words.len(), usize::from(width(Format::Text { chars })));
+            assert_eq!(words.len(), usize::from(width(Format::text(chars))));
         }
     }
 }

@@ -517,6 +517,8 @@ fn mode_name(mode: SignMode) -> &'static str {
         SignMode::Blank => "blank",
         SignMode::Full => "full",
         SignMode::Closed => "closed",
+        SignMode::Staff => "staff",
+        SignMode::Valet => "valet",
         SignMode::Test => "test",
     }
 }

@@ -137,6 +137,10 @@ pub enum SignMode {
     Blank,
     Full,
     Closed,
+    /// For staff only.
+    Staff,
+    /// Parked by an attendant.
+    Valet,
     /// All segments: 8s to the display's width.
     Test,
 }

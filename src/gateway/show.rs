@@ -68,7 +68,7 @@ impl Gateway {
         let sign = &self.site.signs[ix.at()];
         let unsure = match &sign.kind {
             SignKind::Count { scopes, .. } => self.unsure(scopes),
-            SignKind::CallOut { .. } => 0,
+            SignKind::CallOut { .. } | SignKind::Direction { .. } => 0,
         };
         let state = &mut self.signs[ix.at()];
         let now = self.now.mono;
@@ -179,6 +179,7 @@ impl Gateway {
             kind: match sign.kind {
                 SignKind::Count { .. } => "count",
                 SignKind::CallOut { .. } => "call-out",
+                SignKind::Direction { .. } => "direction",
             },
         };
         self.signs.iter().zip(&self.site.signs).map(view).collect()

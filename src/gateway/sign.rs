@@ -64,7 +64,7 @@ impl SignState {
             (SignKind::CallOut { show_s, .. }, Some((_, _, since))) => {
                 Some(since.plus_ms(u64::from(*show_s) * 1_000))
             }
-            (SignKind::CallOut { .. } | SignKind::Count { .. }, _) => None,
+            _ => None,
         };
         let hold_ms = u64::from(tuning.sign_hold_s) * 1_000;
         called.or(self.held_since.map(|since| since.plus_ms(hold_ms)))
@@ -83,12 +83,15 @@ impl SignState {
         let automatic = match &sign.kind {
             SignKind::Count { .. } => self.count(now, sign, site, bays, unsure, tuning),
             SignKind::CallOut { show_s, .. } => self.call_out(now, *show_s),
+            SignKind::Direction { .. } => self.fallback.clone(),
         };
         match self.mode {
             SignMode::Auto => automatic,
             SignMode::Blank => Face::Blank,
             SignMode::Full => Face::Full,
             SignMode::Closed => Face::Closed,
+            SignMode::Staff => Face::Staff,
+            SignMode::Valet => Face::Valet,
             SignMode::Test => test_face(sign),
         }
     }
@@ -163,6 +166,6 @@ fn test_face(sign: &Sign) -> Face {
             let eights = [8u32, 88, 888, 8_888];
             Face::Number(eights.into_iter().rfind(|n| n <= max).unwrap_or(8))
         }
-        SignKind::CallOut { .. } => Face::Text("88888888".to_owned()),
+        SignKind::CallOut { .. } | SignKind::Direction { .. } => Face::Text("88888888".to_owned()),
     }
 }

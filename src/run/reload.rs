@@ -109,7 +109,12 @@ impl Reload {
 fn refused(old: &Config, new: &Config) -> Vec<&'static str> {
     let site = |part: fn(&Config) -> String| part(old) != part(new);
     let tables: [(&str, bool); 9] = [
-        ("[site]", site(|c| format!("{:?}", (&c.site.id, &c.site.name, &c.site.gateway)))),
+        (
+            "[site]",
+            site(|c| {
+                format!("{:?}", (&c.site.id, &c.site.name, &c.site.gateway, &c.site.time_zone))
+            }),
+        ),
         ("[[node]] or [[link]]", site(|c| format!("{:?}", (&c.site.nodes, &c.site.links)))),
         ("[[class]]", site(|c| format!("{:?}", c.site.classes))),
         ("[[destination]]", site(|c| format!("{:?}", c.site.destinations))),
@@ -138,7 +143,9 @@ fn garages(config: &Config) -> String {
 /// Everything about signs but their fallback.
 fn signs(config: &Config) -> String {
     let one = |sign: &crate::site::Sign| {
-        format!("{:?}", (&sign.id, &sign.name, &sign.kind, sign.unit, sign.index, sign.node))
+        let place = (sign.unit, sign.index, sign.node);
+        let acts = (&sign.kind, sign.change_delay_s, &sign.schedule);
+        format!("{:?}", (&sign.id, &sign.name, place, acts))
     };
     config.site.signs.iter().map(one).collect()
 }

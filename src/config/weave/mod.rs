@@ -6,10 +6,13 @@
 
 mod garages;
 mod lines;
+mod schedule;
 mod signs;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+
+use jiff::tz::TimeZone;
 
 use super::check::{self, Rules};
 use super::device;
@@ -49,8 +52,9 @@ pub fn weave(
     main: MainFile,
     parts: Vec<(PathBuf, PartFile)>,
     devices: BTreeMap<String, String>,
+    time_zone: Option<TimeZone>,
 ) -> Result<Config, Vec<Problem>> {
-    let mut weave = Weave::new(path.clone(), &main);
+    let mut weave = Weave::new(path.clone(), &main, time_zone);
     weave.devices = devices;
     check::guidance(&mut weave.rules, &main.guidance);
     check::store(&mut weave.rules, &main.store);
@@ -106,14 +110,22 @@ pub fn weave(
 }
 
 impl Weave {
-    fn new(path: PathBuf, main: &MainFile) -> Weave {
+    fn new(path: PathBuf, main: &MainFile, time_zone: Option<TimeZone>) -> Weave {
         let mut rules = Rules::new(path);
+        if time_zone.is_none() {
+            let text = format!(
+                "\"{}\" is no zone that this machine knows, and no offset such as \"+08:00\"",
+                main.site.time_zone
+            );
+            rules.refuse("site.time_zone", text);
+        }
         rules.name("site.id", &main.site.id);
         rules.name("site.gateway", &main.site.gateway);
         let site = Site {
             id: main.site.id.clone(),
             name: main.site.name.clone(),
             gateway: main.site.gateway.clone(),
+            time_zone: time_zone.unwrap_or(TimeZone::UTC),
             nodes: Vec::new(),
             links: Vec::new(),
             destinations: Vec::new(),
@@ -238,6 +250,7 @@ impl Weave {
                 length_m: rules.range(format!("{key}.length_m"), table.length_m, 1, 20_000),
                 speed_kmh: rules.range(format!("{key}.speed_kmh"), table.speed_kmh, 5, 120).max(1),
                 text: table.text,
+                turn: table.turn,
                 closed: table.closed,
             });
         }

@@ -195,7 +195,7 @@ impl Bus {
     /// Units with two blocks each, and signs on the first, each at every second address.
     fn new(units: usize, signs: u16) -> Bus {
         let mut profile = profile(Some(detectors(64, None)), Some(counters(100, 1)));
-        let format = Format::Number { max: 9_999, full: 10_001, closed: 10_002, blank: 10_000 };
+        let format = Format::number(9_999, 10_001, 10_002, 10_000);
         profile.sign = Some(Display { base: 0, stride: 2, displays: 256, format, replies: true });
         Bus::with(units, profile, signs)
     }
@@ -327,6 +327,8 @@ fn site(units: usize, profile: Profile, signs: u16) -> Arc<Site> {
         index,
         node: None,
         fallback: Face::Blank,
+        change_delay_s: 0,
+        schedule: vec![],
     };
     let line = Line {
         id: "l0".into(),
@@ -335,6 +337,7 @@ fn site(units: usize, profile: Profile, signs: u16) -> Arc<Site> {
         units: (0..units as u32).map(UnitIx).collect(),
     };
     Arc::new(Site {
+        time_zone: jiff::tz::TimeZone::UTC,
         id: "t".into(),
         name: "T".into(),
         gateway: "g".into(),
