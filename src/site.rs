@@ -4,12 +4,16 @@
 //! named by index (`BayIx`, `GarageIx`, ...) and every index is in range. Nothing here changes
 //! while the daemon runs: what does (states, leases, closures) lives in `gateway`.
 
+mod switched;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
 use crate::profile::Profile;
+
+pub use switched::{GarageState, LampState, LampTable, Output, OutputKind, OutputStop, ZoneLamps};
 
 /// Makes an index newtype: a position in one of the site's tables, never a bare number.
 macro_rules! index {
@@ -52,6 +56,10 @@ index! {
     UnitIx;
     /// A sign.
     SignIx;
+    /// A switched output.
+    OutputIx;
+    /// A colour that a lamp can have.
+    ColourIx;
 }
 
 /// The whole site.
@@ -75,6 +83,8 @@ pub struct Site {
     pub units: Vec<Unit>,
     pub profiles: Vec<Profile>,
     pub signs: Vec<Sign>,
+    pub outputs: Vec<Output>,
+    pub lamps: LampTable,
 }
 
 /// What a node is to a driver.
@@ -195,6 +205,8 @@ pub struct Zone {
     pub walk_s: u32,
     /// What the last bay of the zone costs more than the first, in walking seconds.
     pub spread_s: u32,
+    /// Where the lamps of its bays are, in bay order; `None` for a zone without.
+    pub lamps: Option<ZoneLamps>,
 }
 
 #[derive(Clone, Debug)]
@@ -366,6 +378,11 @@ impl Site {
     /// Finds a sign by its id.
     pub fn sign(&self, id: &str) -> Option<SignIx> {
         position(&self.signs, |s| s.id == id).map(SignIx)
+    }
+
+    /// Finds an output by its id.
+    pub fn output(&self, id: &str) -> Option<OutputIx> {
+        position(&self.outputs, |o| o.id == id).map(OutputIx)
     }
 
     /// Reads `garage[/level[/zone]]`.

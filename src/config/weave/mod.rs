@@ -7,8 +7,9 @@
 mod garages;
 mod lines;
 mod signs;
+mod switched;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::check::{self, Rules};
@@ -16,7 +17,7 @@ use super::device;
 use super::file::{ClassTable, DestinationTable, LinkTable, MainFile, NodeTable, PartFile};
 use super::{Config, Problem};
 use crate::profile::Profile;
-use crate::site::{Class, ClassIx, Destination, Link, Node, NodeIx, NodeKind, Site};
+use crate::site::{Class, ClassIx, Destination, LampTable, Link, Node, NodeIx, NodeKind, Site};
 
 /// Seconds to walk a metre of straight line: streets make it 1.3 times longer, people do 1.3 m/s.
 const WALK_S_PER_M: f64 = 1.0;
@@ -37,6 +38,11 @@ struct Weave {
     endpoints: BTreeMap<String, String>,
     /// Which sign a display belongs to, by unit, kind and index.
     displays: BTreeMap<(u32, bool, u16), String>,
+    output_ids: Ids,
+    /// Which output a place of a unit belongs to.
+    output_places: BTreeMap<(u32, u16), String>,
+    /// Places of units that have a bay's lamp.
+    lamp_places: BTreeSet<(u32, u16)>,
 }
 
 /// Checks all rules and builds the configuration.
@@ -58,6 +64,7 @@ pub fn weave(
         garages: main.garages,
         lines: main.lines,
         signs: main.signs,
+        outputs: main.outputs,
     };
     weave.classes(main.classes);
     weave.nodes(main.nodes);
@@ -65,6 +72,7 @@ pub fn weave(
     let mut all = vec![(path.clone(), main_part)];
     all.extend(parts);
     let mut signs = Vec::new();
+    let mut outputs = Vec::new();
     let mut garages = Vec::new();
     for (file, part) in &mut all {
         weave.rules.file.clone_from(file);
@@ -74,6 +82,7 @@ pub fn weave(
         weave.rules.file.clone_from(&file);
         weave.lines(part.lines, main.guidance.stale_ms);
         garages.push((file.clone(), part.garages));
+        outputs.push((file.clone(), part.outputs));
         signs.push((file, part.signs));
     }
     for (file, garages) in garages {
@@ -86,7 +95,12 @@ pub fn weave(
         weave.rules.file = file;
         signs.into_iter().for_each(|sign| weave.sign(sign));
     }
+    for (file, outputs) in outputs {
+        weave.rules.file = file;
+        outputs.into_iter().for_each(|output| weave.output(output));
+    }
     weave.rules.file = path;
+    weave.lamps(&main.lamps, main.site.lamp_stop.as_deref());
     weave.finish()?;
     let Weave { site, .. } = weave;
     Ok(Config {
@@ -120,6 +134,8 @@ impl Weave {
             units: Vec::new(),
             profiles: Vec::new(),
             signs: Vec::new(),
+            outputs: Vec::new(),
+            lamps: LampTable::default(),
         };
         Weave {
             rules,
@@ -134,6 +150,9 @@ impl Weave {
             sign_ids: Ids::new(),
             endpoints: BTreeMap::new(),
             displays: BTreeMap::new(),
+            output_ids: Ids::new(),
+            output_places: BTreeMap::new(),
+            lamp_places: BTreeSet::new(),
         }
     }
 
