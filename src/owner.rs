@@ -16,7 +16,7 @@ use crate::gateway::{
     Answer, Ask, Effect, Gateway, Input, Kept, Reading, ReplyId, Snapshot, Ticket,
 };
 use crate::record::Body;
-use crate::site::{Face, SignIx};
+use crate::site::{BayIx, ColourIx, Face, OutputIx, SignIx};
 use crate::store::queue::Item;
 use crate::time::{Clock, Mono, Now};
 
@@ -104,6 +104,8 @@ impl Handle {
 /// Where the owner's effects go. None of them may block.
 pub struct Ports {
     pub write: Box<dyn FnMut(SignIx, Face) + Send>,
+    pub lamp: Box<dyn FnMut(BayIx, ColourIx) + Send>,
+    pub output: Box<dyn FnMut(OutputIx, bool) + Send>,
     /// Items, the ticket of the last of them, and whether someone waits for it.
     pub commit: Box<dyn FnMut(Vec<Item>, Ticket, bool) + Send>,
     /// How far the store is durable.
@@ -228,6 +230,8 @@ impl Owner {
         for effect in effects.drain(..) {
             match effect {
                 Effect::Write { sign, face } => (self.ports.write)(sign, face),
+                Effect::Lamp { bay, colour } => (self.ports.lamp)(bay, colour),
+                Effect::Output { output, on } => (self.ports.output)(output, on),
                 Effect::Record(record) => items.push(Item::Record(record)),
                 Effect::Keep { key, value } => items.push(Item::Keep { key, value }),
                 Effect::Answer { reply, after, by, answer } => {
@@ -342,6 +346,8 @@ mod tests {
                 write: Box::new(move |sign, face| {
                     faces.lock().unwrap().insert(sign, face);
                 }),
+                lamp: Box::new(|_, _| ()),
+                output: Box::new(|_, _| ()),
                 commit: Box::new(|_, _, _| ()),
                 durable: mark,
                 beat: Box::new(|| ()),

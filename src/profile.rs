@@ -4,6 +4,8 @@
 //! sentinels and bit meanings, so that no register number stands in Rust. `field` plans its
 //! requests from it, `field/decode.rs` turns words into [`crate::gateway::Reading`].
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::site::{Face, Turn};
@@ -28,6 +30,16 @@ impl Table {
     pub fn read_max(self) -> u16 {
         if self.is_bits() { 2_000 } else { 125 }
     }
+
+    /// The most items one write may carry: 1,968 bits or 123 registers (same source).
+    pub fn write_max(self) -> u16 {
+        if self.is_bits() { 1_968 } else { 123 }
+    }
+
+    /// Whether its items can be written at all.
+    pub fn is_writable(self) -> bool {
+        matches!(self, Table::Coil | Table::Holding)
+    }
 }
 
 /// One kind of device. At least one part is present.
@@ -41,6 +53,8 @@ pub struct Profile {
     pub counters: Option<Counters>,
     pub sign: Option<Display>,
     pub callout: Option<Display>,
+    pub lamps: Option<Lamps>,
+    pub outputs: Option<Outputs>,
 }
 
 /// Bay detectors behind the unit.
@@ -102,6 +116,57 @@ pub struct Display {
     /// False for a display that executes a write without answering it.
     #[serde(default = "yes")]
     pub replies: bool,
+    /// Each register is written by itself (function 6): what some displays demand.
+    #[serde(default)]
+    pub one_register: bool,
+    /// What was written is read again and compared.
+    #[serde(default)]
+    pub read_back: bool,
+    /// The most registers the unit takes in one write; the spec's limit where absent.
+    pub write_max: Option<u16>,
+}
+
+/// Lamps at bays: one item of the table for each.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lamps {
+    /// "coil" or "holding".
+    pub table: Table,
+    /// Address of lamp 0.
+    pub base: u16,
+    /// How many lamps, 1 to 2,000.
+    pub points: u16,
+    /// Value of each colour by its name; 0 or 1 in coils.
+    pub colours: BTreeMap<String, u16>,
+    #[serde(default = "yes")]
+    pub replies: bool,
+    #[serde(default)]
+    pub read_back: bool,
+    /// The most lamps the unit takes in one write; the spec's limit where absent.
+    pub write_max: Option<u16>,
+}
+
+/// Switched outputs: relays for barriers, traffic lights and the like.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Outputs {
+    /// "coil" or "holding".
+    pub table: Table,
+    /// Address of output 0.
+    pub base: u16,
+    /// How many outputs, 1 to 256.
+    pub count: u16,
+    /// What switches one on and off; 0 or 1 in coils.
+    #[serde(default = "one")]
+    pub on: u16,
+    #[serde(default)]
+    pub off: u16,
+    #[serde(default = "yes")]
+    pub replies: bool,
+    #[serde(default)]
+    pub read_back: bool,
+    /// The most outputs the unit takes in one write; the spec's limit where absent.
+    pub write_max: Option<u16>,
 }
 
 /// How a face becomes registers.
@@ -207,6 +272,10 @@ impl Format {
 
 fn yes() -> bool {
     true
+}
+
+fn one() -> u16 {
+    1
 }
 
 fn two() -> u16 {

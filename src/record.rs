@@ -116,6 +116,10 @@ pub enum Body {
     Opened { target: String, by: String },
     /// Staff set a sign's mode.
     SignMode { sign: String, mode: String, by: String },
+    /// Staff said who decides about an output.
+    OutputMode { output: String, state: String, by: String, expires_s: Option<u64> },
+    /// An output was switched: by whom, or by which state of its garage.
+    OutputSwitched { output: String, on: bool, why: String },
     /// A garage's fullness changed.
     GarageFullness { garage: String, from: Fullness, to: Fullness },
     /// A bay is kept out after it turned out taken.

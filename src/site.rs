@@ -4,6 +4,8 @@
 //! named by index (`BayIx`, `GarageIx`, ...) and every index is in range. Nothing here changes
 //! while the daemon runs: what does (states, leases, closures) lives in `gateway`.
 
+mod sign;
+mod switched;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -14,9 +16,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::profile::{Display, Profile};
 
-mod sign;
-
 pub use sign::{DAY_MINUTES, Face, Schedule, ScheduleMode, Sign, SignKind, Turn};
+pub use switched::{GarageState, LampState, LampTable, Output, OutputKind, OutputStop, ZoneLamps};
 pub use wire::{Framing, Parity, Wire};
 
 /// Makes an index newtype: a position in one of the site's tables, never a bare number.
@@ -60,6 +61,10 @@ index! {
     UnitIx;
     /// A sign.
     SignIx;
+    /// A switched output.
+    OutputIx;
+    /// A colour that a lamp can have.
+    ColourIx;
 }
 
 /// The whole site.
@@ -85,6 +90,8 @@ pub struct Site {
     pub units: Vec<Unit>,
     pub profiles: Vec<Profile>,
     pub signs: Vec<Sign>,
+    pub outputs: Vec<Output>,
+    pub lamps: LampTable,
 }
 
 /// What a node is to a driver.
@@ -207,6 +214,8 @@ pub struct Zone {
     pub walk_s: u32,
     /// What the last bay of the zone costs more than the first, in walking seconds.
     pub spread_s: u32,
+    /// Where the lamps of its bays are, in bay order; `None` for a zone without.
+    pub lamps: Option<ZoneLamps>,
 }
 
 #[derive(Clone, Debug)]
@@ -350,6 +359,11 @@ impl Site {
     /// Finds a sign by its id.
     pub fn sign(&self, id: &str) -> Option<SignIx> {
         position(&self.signs, |s| s.id == id).map(SignIx)
+    }
+
+    /// Finds an output by its id.
+    pub fn output(&self, id: &str) -> Option<OutputIx> {
+        position(&self.outputs, |o| o.id == id).map(OutputIx)
     }
 
     /// Reads `garage[/level[/zone]]`.

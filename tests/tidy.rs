@@ -26,11 +26,13 @@ const PURE: &[&str] = &[
     "src/field/budget.rs",
     "src/field/decode.rs",
     "src/field/write.rs",
-    "src/field/signs.rs",
+    "src/field/orders.rs",
+    "src/field/places.rs",
     "src/field/pace.rs",
     "src/config/file.rs",
     "src/config/check.rs",
     "src/config/device.rs",
+    "src/config/writing.rs",
     "src/config/weave/",
 ];
 

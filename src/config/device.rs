@@ -2,6 +2,7 @@
 
 use super::check::Rules;
 use super::file::SignKindName;
+use super::writing;
 use crate::profile::{Format, Layout, Profile, Table};
 use crate::site::{Face, Turn};
 
@@ -60,13 +61,17 @@ pub fn fits(rules: &mut Rules, key: &str, format: Format, face: &Face, kind: Sig
 
 /// What holds for every device profile.
 pub fn profile(rules: &mut Rules, key: &str, profile: &Profile) {
-    let Profile { id: _, source, bays, counters, sign, callout } = profile;
+    let Profile { id: _, source, bays, counters, sign, callout, lamps, outputs } = profile;
     if source.trim().is_empty() {
         rules.refuse(format!("{key}.source"), "is empty: say where the register map comes from");
     }
-    if bays.is_none() && counters.is_none() && sign.is_none() && callout.is_none() {
-        rules.refuse(key, "describes nothing: it has no bays, counters, sign or callout");
+    let reads = bays.is_some() || counters.is_some();
+    let writes = sign.is_some() || callout.is_some() || lamps.is_some() || outputs.is_some();
+    if !reads && !writes {
+        let text = "describes nothing: it has no bays, counters, sign, callout, lamps or outputs";
+        rules.refuse(key, text);
     }
+    writing::profile(rules, key, profile);
     if let Some(bays) = bays {
         let key = format!("{key}.bays");
         rules.range(format!("{key}.points"), bays.points, 1, 2_000);

@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use crate::profile::Profile;
-use crate::site::{LinkKind, NodeKind, Parity, ScheduleMode, Turn};
+use crate::site::{
+    GarageState, LampState, LinkKind, NodeKind, OutputKind, OutputStop, Parity, ScheduleMode, Turn,
+};
 
 /// The main file.
 #[derive(Debug, Deserialize)]
@@ -41,6 +43,11 @@ pub struct MainFile {
     pub lines: Vec<LineTable>,
     #[serde(default, rename = "sign")]
     pub signs: Vec<SignTable>,
+    #[serde(default, rename = "output")]
+    pub outputs: Vec<OutputTable>,
+    /// First rule that fits wins.
+    #[serde(default, rename = "lamp")]
+    pub lamps: Vec<LampTable>,
 }
 
 /// An included file: garages with their lines and signs.
@@ -55,6 +62,8 @@ pub struct PartFile {
     pub lines: Vec<LineTable>,
     #[serde(default, rename = "sign")]
     pub signs: Vec<SignTable>,
+    #[serde(default, rename = "output")]
+    pub outputs: Vec<OutputTable>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -72,6 +81,8 @@ pub struct SiteTable {
     /// Further files, relative to this one.
     #[serde(default)]
     pub include: Vec<String>,
+    /// Colour of every bay lamp once the gateway has stopped; as they are where absent.
+    pub lamp_stop: Option<String>,
 }
 
 fn utc() -> String {
@@ -185,6 +196,9 @@ pub struct ZoneTable {
     /// Exceptions: class to bay numbers.
     #[serde(default)]
     pub classes: BTreeMap<String, String>,
+    /// The unit that has the bays' lamps, and its place for the first; the others follow in order.
+    pub lamps: Option<String>,
+    pub first_lamp: Option<u16>,
 }
 
 fn car() -> String {
@@ -291,6 +305,36 @@ pub struct ScheduleTable {
     /// "HH:MM", up to "24:00"; before `from` it is the next day's.
     pub to: String,
     pub mode: ScheduleMode,
+}
+
+/// A relay that follows the state of a garage.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OutputTable {
+    pub id: String,
+    pub name: Option<String>,
+    pub unit: String,
+    pub index: u16,
+    pub kind: OutputKind,
+    pub garage: String,
+    /// On in these states of the garage, off in the others.
+    pub on_when: Vec<GarageState>,
+    /// When the gateway stops; as it is where absent.
+    #[serde(default)]
+    pub stop: OutputStop,
+}
+
+/// One rule for the colour of a bay's lamp; an absent key fits everything.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LampTable {
+    pub class: Option<String>,
+    pub state: Option<LampState>,
+    /// Promised to a driver.
+    pub lease: Option<bool>,
+    /// Its unit answers, but has no good sample of the bay.
+    pub fault: Option<bool>,
+    pub colour: String,
 }
 
 /// Weights, waits and thresholds: all may change by SIGHUP.

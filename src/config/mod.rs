@@ -1,13 +1,14 @@
 //! From TOML files to a [`Config`] that cannot be wrong, or to all the reasons why not at once.
 //!
 //! `parkway check` and the daemon use the same [`load`]. `file.rs` is what a person writes,
-//! `check.rs` and
-//! `device.rs` hold the rules, `weave/` builds the [`Site`] from what passed.
+//! `check.rs`, `device.rs` and `writing.rs` hold the rules, `weave/` builds the [`Site`] from what
+//! passed.
 
 mod check;
 mod device;
 mod file;
 mod weave;
+mod writing;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -194,7 +194,7 @@ pub fn blocks(site: &Site, unit: &Unit) -> Vec<Block> {
 pub fn budget(site: &Site, line: LineIx) -> Budget {
     let table = &site.lines[line.at()];
     let medium = medium(table);
-    budget_at(site, line, |_| medium.assumed(table.gap_ms))
+    budget_at(site, line, |n| medium.assumed(site.units[table.units[n].at()].gap_ms))
 }
 
 /// What a line costs where each unit, by its place on the line, has a pace of its own.
@@ -212,7 +212,6 @@ pub fn budget_at(site: &Site, line: LineIx, pace: impl Fn(usize) -> Pace) -> Bud
         dead_us: 0,
     };
     // A dead unit costs its time-out and a new connection, and saves its own reads.
-    let timeout_us = u64::from(table.timeout_ms) * 1_000 + ROUND_TRIP_US;
     let mut costs_most_us = 0;
     for (n, unit) in table.units.iter().enumerate() {
         let blocks = blocks(site, &site.units[unit.at()]);
@@ -223,6 +222,7 @@ pub fn budget_at(site: &Site, line: LineIx, pace: impl Fn(usize) -> Pace) -> Bud
         }
         budget.requests += u32::try_from(blocks.len()).unwrap_or(u32::MAX);
         budget.sweep_us += own_us;
+        let timeout_us = u64::from(site.units[unit.at()].timeout_ms) * 1_000 + ROUND_TRIP_US;
         budget.bytes_us += blocks.iter().map(|b| medium.bytes_us(Bytes::block(b))).sum::<u64>();
         costs_most_us = costs_most_us.max(timeout_us.saturating_sub(own_us));
     }

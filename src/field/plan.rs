@@ -311,7 +311,16 @@ pub mod tests {
 
     pub fn profile(bays: Option<Bays>, counters: Option<Counters>) -> Profile {
         let (id, source) = ("p".to_owned(), "a test".to_owned());
-        Profile { id, source, bays, counters, sign: None, callout: None }
+        Profile {
+            id,
+            source,
+            bays,
+            counters,
+            sign: None,
+            callout: None,
+            lamps: None,
+            outputs: None,
+        }
     }
 
     /// Packed bits in holding registers from address 0.

@@ -48,6 +48,9 @@ impl Gateway {
                 return self.answer(reply, super::Ticket(0), answer, effects);
             }
             Ask::SetMode { sign, mode, by } => self.set_mode(sign, mode, by, effects),
+            Ask::SetOutput { output, mode, by, expires_s } => {
+                self.set_output(output, mode, by, expires_s, effects)
+            }
         };
         let after = self.issued;
         self.answer(reply, after, answer, effects);

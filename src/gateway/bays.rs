@@ -12,8 +12,9 @@
 use std::sync::Arc;
 
 use super::door::LeaseId;
+use super::lamp;
 use crate::record::{Sensed, Tally};
-use crate::site::{BayIx, ClassIx, GarageIx, Scope, Site, ZoneIx};
+use crate::site::{BayIx, ClassIx, GarageIx, LampState, Scope, Site, ZoneIx};
 use crate::time::Mono;
 
 /// The facts of one bay.
@@ -45,6 +46,21 @@ impl Bay {
     /// Whether it may be promised to a driver.
     pub fn offerable(&self) -> bool {
         self.kind() == Kind::Free
+    }
+
+    /// What it is to its lamp.
+    pub fn lamp_state(&self) -> LampState {
+        match self.kind() {
+            Kind::Free | Kind::Held => LampState::Free,
+            Kind::Occupied => LampState::Occupied,
+            Kind::Unknown => LampState::Unknown,
+            Kind::Closed => LampState::Closed,
+        }
+    }
+
+    /// No fresh good sample says what it is, closed or not.
+    pub fn is_unknown(&self) -> bool {
+        self.sensed == Sensed::Unknown
     }
 
     fn kind(&self) -> Kind {
@@ -83,6 +99,10 @@ pub struct Bays {
     occupied: Vec<u32>,
     /// Garages whose totals changed since they were last taken.
     changed: Vec<bool>,
+    /// Bays that have a lamp; empty where none has.
+    pub(super) lit: Vec<bool>,
+    /// Bays whose lamp may need another colour.
+    pub(super) dim: Vec<BayIx>,
 }
 
 impl Bays {
@@ -111,6 +131,8 @@ impl Bays {
             changed: vec![true; garages.len()],
             occupied: vec![0; garages.len()],
             garages,
+            lit: lamp::lit(&site),
+            dim: Vec::new(),
             site,
         }
     }
@@ -124,8 +146,13 @@ impl Bays {
     pub fn change<T>(&mut self, ix: BayIx, change: impl FnOnce(&mut Bay) -> T) -> T {
         let bay = &mut self.bays[ix.at()];
         let (before, was) = (bay.kind(), bay.sensed == Sensed::Occupied);
+        let lamp = (bay.lease.is_some(), bay.is_unknown());
         let result = change(bay);
         let (after, is) = (bay.kind(), bay.sensed == Sensed::Occupied);
+        let dims = before != after || lamp != (bay.lease.is_some(), bay.is_unknown());
+        if dims {
+            self.dim(ix);
+        }
         let place = &self.site.bays[ix.at()];
         if was != is {
             let occupied = &mut self.occupied[place.garage.at()];

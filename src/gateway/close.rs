@@ -9,7 +9,7 @@
 use super::door::{Answer, ClosureView, Effect, LeaseId, Refusal};
 use super::{Gateway, Timer};
 use crate::record::{Body, Lane};
-use crate::site::{BayIx, Scope, Target};
+use crate::site::{BayIx, GarageIx, Scope, Target};
 use crate::time::Mono;
 
 /// Longest quarantine, in seconds: a day, after which someone has walked past.
@@ -98,6 +98,12 @@ impl Gateway {
             Target::Node(node) => {
                 set(&mut self.closed_nodes, node, closed);
                 self.reroute();
+                // A closed door is a closed garage to its outputs.
+                for (ix, garage) in (0..).map(GarageIx).zip(&self.site.garages) {
+                    if garage.door == node {
+                        self.bays.touch(ix);
+                    }
+                }
             }
             Target::Link(link) => {
                 set(&mut self.closed_links, link, closed);

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::config::GuidanceTable;
 use crate::record::{Body, End, Lane, Promise, Record};
 use crate::site::{
-    BayIx, ClassIx, DestinationIx, Face, GarageIx, LevelIx, NodeIx, SignIx, Target, UnitIx, ZoneIx,
+    BayIx, ClassIx, ColourIx, DestinationIx, Face, GarageIx, LevelIx, NodeIx, OutputIx, SignIx,
+    Target, UnitIx, ZoneIx,
 };
 use crate::time::Mono;
 
@@ -99,6 +100,8 @@ pub enum Ask {
     Closures,
     /// Staff set a sign.
     SetMode { sign: SignIx, mode: SignMode, by: String },
+    /// Staff switch an output, for a time or until they set it to automatic.
+    SetOutput { output: OutputIx, mode: OutputMode, by: String, expires_s: Option<u64> },
 }
 
 /// A vehicle that wants a bay.
@@ -145,11 +148,27 @@ pub enum SignMode {
     Test,
 }
 
+/// Who decides about an output.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[derive(utoipa::ToSchema)]
+pub enum OutputMode {
+    /// The state of its garage.
+    #[default]
+    Auto,
+    On,
+    Off,
+}
+
 /// What the gateway orders.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Effect {
     /// Show this on a sign. Absolute, so that the newest wins and any older may be forgotten.
     Write { sign: SignIx, face: Face },
+    /// Give a bay's lamp this colour. Absolute, like a face.
+    Lamp { bay: BayIx, colour: ColourIx },
+    /// Switch an output. Absolute, like a face.
+    Output { output: OutputIx, on: bool },
     /// Answer, once everything up to `after` is durable or at `by`, whichever comes first.
     Answer { reply: ReplyId, after: Ticket, by: Mono, answer: Answer },
     /// Tell upstream. Counts one ticket.

@@ -8,11 +8,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::close::Closure;
-use super::door::{Effect, Kept, LeaseId, SignMode, Ticket};
+use super::door::{Effect, Kept, LeaseId, OutputMode, SignMode, Ticket};
 use super::lease::Lease;
 use super::{Gateway, Timer};
 use crate::record::{Body, End, Lane, Promise, Sensed};
-use crate::site::{BayIx, GarageIx, Scope, SignIx, Site, Target, Unit, UnitIx};
+use crate::site::{BayIx, GarageIx, OutputIx, Scope, SignIx, Site, Target, Unit, UnitIx};
 use crate::time::Mono;
 
 #[derive(Serialize, Deserialize)]
@@ -45,6 +45,17 @@ struct KeptClosure {
 #[derive(Serialize, Deserialize)]
 struct KeptMode {
     mode: SignMode,
+}
+
+#[derive(Serialize, Deserialize)]
+struct KeptOutput {
+    boot: String,
+    mode: OutputMode,
+    by: String,
+    until: Option<Mono>,
+    length_s: Option<u64>,
+    /// What upstream was told last.
+    on: Option<bool>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -134,6 +145,20 @@ impl Gateway {
         self.keep(format!("sign/{}", self.site.signs[sign.at()].id), value, effects);
     }
 
+    pub(super) fn keep_output(&mut self, output: OutputIx, effects: &mut Vec<Effect>) {
+        let state = &self.outputs[output.at()];
+        let kept = KeptOutput {
+            boot: self.identity.boot.clone(),
+            mode: state.mode,
+            by: state.by.clone(),
+            until: state.until,
+            length_s: state.length_s,
+            on: state.told,
+        };
+        let key = format!("output/{}", self.site.outputs[output.at()].id);
+        self.keep(key, Some(json(&kept)), effects);
+    }
+
     pub(super) fn keep_quarantine(&mut self, bay: BayIx, length_s: u64, effects: &mut Vec<Effect>) {
         let state = self.bays.get(bay);
         let value = state.quarantine.map(|until| {
@@ -203,6 +228,7 @@ impl Gateway {
                 }
                 Ok(())
             }
+            "output" => self.restore_output(name, parse(value)?),
             "quarantine" => self.restore_quarantine(name, parse(value)?),
             "unit" => self.restore_unit(name, &parse(value)?),
             "ledger" => {
@@ -293,6 +319,24 @@ impl Gateway {
         let until = if self.same_boot(&kept.boot) { kept.until } else { again };
         let (reason, by, length_s) = (kept.reason, kept.by, kept.length_s);
         self.apply_closure(target, Closure { reason, by, until, length_s });
+        Ok(())
+    }
+
+    fn restore_output(&mut self, name: &str, kept: KeptOutput) -> Result<(), String> {
+        let ix = self.site.output(name).ok_or("there is no such output any more")?;
+        let again = kept.length_s.map(|s| self.now.mono.plus_ms(s.saturating_mul(1_000)));
+        let until = if self.same_boot(&kept.boot) { kept.until } else { again };
+        let state = &mut self.outputs[ix.at()];
+        state.told = state.told.or(kept.on);
+        if state.mode_set {
+            return Ok(());
+        }
+        (state.mode, state.by) = (kept.mode, kept.by);
+        (state.until, state.length_s) = (until, kept.length_s);
+        if let Some(until) = until {
+            self.arm(until, Timer::Output(ix));
+        }
+        self.bays.touch(self.site.outputs[ix.at()].garage);
         Ok(())
     }
 

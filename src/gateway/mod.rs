@@ -18,8 +18,10 @@ mod fill;
 #[cfg(test)]
 mod history;
 mod keep;
+mod lamp;
 mod lease;
 mod ledger;
+mod output;
 mod route;
 mod sense;
 mod show;
@@ -40,7 +42,7 @@ pub use snapshot::*;
 
 use crate::config::GuidanceTable;
 use crate::record::{Body, Lane, Record};
-use crate::site::{BayIx, GarageIx, LinkIx, NodeIx, SignIx, Site, Target, UnitIx};
+use crate::site::{BayIx, GarageIx, LinkIx, NodeIx, OutputIx, SignIx, Site, Target, UnitIx};
 use crate::time::{Mono, Now};
 
 /// What may fall due. Each handler checks again whether it is: a timer is only a reminder.
@@ -53,6 +55,7 @@ enum Timer {
     Unit(UnitIx),
     Band(GarageIx),
     Sign(SignIx),
+    Output(OutputIx),
     Window,
 }
 
@@ -92,12 +95,17 @@ pub struct Gateway {
     /// By garage: its ledger was kept in this run.
     ledger_kept: Vec<bool>,
     bands: Vec<band::Band>,
+    /// By garage: enough of its bays are known for a fullness.
+    bands_known: Vec<bool>,
     windows: Vec<window::Window>,
     window_since: Mono,
     signs: Vec<sign::SignState>,
     /// Count signs by the garages they look at.
     signs_of: Vec<Vec<SignIx>>,
     call_outs: BTreeMap<NodeIx, Vec<SignIx>>,
+    lamps: lamp::Lamps,
+    outputs: Vec<output::OutputState>,
+    outputs_of: Vec<Vec<OutputIx>>,
     /// Whether any bay of the site serves a class.
     served: Vec<bool>,
     counts: Counts,
@@ -128,11 +136,15 @@ impl Gateway {
             ledger: ledger::Ledger::new(&site),
             ledger_kept: vec![false; site.garages.len()],
             bands: vec![band::Band::default(); site.garages.len()],
+            bands_known: vec![false; site.garages.len()],
             windows: vec![window::Window::default(); site.garages.len()],
             window_since: Mono(0),
             signs: site.signs.iter().map(sign::SignState::new).collect(),
             signs_of: show::signs_of(&site),
             call_outs: site.call_outs(),
+            lamps: lamp::Lamps::new(&site),
+            outputs: vec![output::OutputState::default(); site.outputs.len()],
+            outputs_of: output::outputs_of(&site),
             served: ask::served(&site),
             counts: Counts::default(),
             version: 0,
@@ -204,6 +216,7 @@ impl Gateway {
                 Timer::Unit(unit) => self.unit_due(unit, effects),
                 Timer::Band(garage) => self.bays.touch(garage),
                 Timer::Sign(sign) => self.show(sign, effects),
+                Timer::Output(output) => self.output_due(output, effects),
                 Timer::Window => self.window_due(effects),
             }
         }

@@ -39,6 +39,12 @@ impl Gateway {
         if self.stopping {
             return;
         }
+        self.light(effects);
+        for garage in &garages {
+            for at in 0..self.outputs_of[garage.at()].len() {
+                self.switch(self.outputs_of[garage.at()][at], effects);
+            }
+        }
         if self.signs.iter().any(|sign| sign.shown.is_none()) {
             for sign in (0..self.signs.len() as u32).map(SignIx) {
                 self.show(sign, effects);
@@ -97,6 +103,8 @@ impl Gateway {
             state.shown = Some(state.fallback.clone());
             effects.push(Effect::Write { sign: ix, face: state.fallback.clone() });
         }
+        self.outputs_stop(effects);
+        self.lamps_stop(effects);
     }
 
     /// Other texts for when the gateway does not know, one for each sign.
@@ -114,9 +122,10 @@ impl Gateway {
         let tally = self.bays.garage(garage);
         let seen = tally.free + tally.held + tally.occupied;
         // What is mostly unknown has no fullness: the band keeps its tier.
-        if seen == 0
-            || tally.unknown * 100 > (seen + tally.unknown) * self.tuning.unknown_max_percent
-        {
+        let known = seen > 0
+            && tally.unknown * 100 <= (seen + tally.unknown) * self.tuning.unknown_max_percent;
+        self.bands_known[garage.at()] = known;
+        if !known {
             return;
         }
         let taken_percent = (tally.held + tally.occupied) * 100 / seen;
@@ -150,6 +159,7 @@ impl Gateway {
                 })
                 .collect(),
             signs: self.sign_views(),
+            outputs: self.output_views(),
             counts: self.counts.clone(),
             leases_open: self.leases.len() as u32,
         }

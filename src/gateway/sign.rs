@@ -155,7 +155,7 @@ fn number(sign: &Sign, free: u32, unsure: u32) -> Face {
 }
 
 /// A closed sign is for closed doors: quarantined bays alone do not make one.
-fn closed_by_staff(site: &Site, bays: &Bays, scopes: &[Scope]) -> bool {
+pub fn closed_by_staff(site: &Site, bays: &Bays, scopes: &[Scope]) -> bool {
     let all = scopes.iter().flat_map(|scope| site.scope_bays(*scope));
     all.map(crate::site::BayIx).all(|bay| bays.get(bay).closures > 0)
 }

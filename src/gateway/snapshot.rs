@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::door::SignMode;
+use super::door::{OutputMode, SignMode};
 use crate::record::{Fullness, Tally};
-use crate::site::Face;
+use crate::site::{Face, GarageState, OutputKind};
 use crate::time::Now;
 
 /// Everything an observer may want to know, at one instant.
@@ -21,6 +21,7 @@ pub struct Snapshot {
     pub garages: Vec<GarageView>,
     pub units: Vec<UnitView>,
     pub signs: Vec<SignView>,
+    pub outputs: Vec<OutputView>,
     pub counts: Counts,
     pub leases_open: u32,
 }
@@ -58,6 +59,25 @@ pub struct SignView {
     pub face: Face,
     /// "count" or "call-out".
     pub kind: &'static str,
+}
+
+/// An output and who decides about it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, utoipa::ToSchema)]
+pub struct OutputView {
+    pub id: String,
+    pub name: String,
+    pub kind: OutputKind,
+    pub garage: String,
+    /// What its garage is.
+    pub garage_state: GarageState,
+    /// Who decides.
+    pub state: OutputMode,
+    /// Who set `state`; absent while automatic.
+    pub by: Option<String>,
+    /// Seconds until it is automatic again by itself; absent where it stays.
+    pub expires_in_s: Option<u64>,
+    /// What was ordered last; absent while nothing was, and it is as it was found.
+    pub on: Option<bool>,
 }
 
 /// Counters since this start, for metrics. Each only grows.

@@ -97,7 +97,10 @@ impl Story {
                     self.kept.remove(key);
                 }
                 Effect::Answer { answer: given, .. } => answer = Some(given.clone()),
-                Effect::Record(_) | Effect::Write { .. } => (),
+                Effect::Record(_)
+                | Effect::Write { .. }
+                | Effect::Lamp { .. }
+                | Effect::Output { .. } => (),
             }
         }
         answer

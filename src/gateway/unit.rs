@@ -48,6 +48,11 @@ impl UnitState {
         }
     }
 
+    /// Told upstream as lost, and not heard since.
+    pub fn is_lost(&self) -> bool {
+        self.lost_at.is_some()
+    }
+
     /// Age of the last reading; `None` before the first.
     pub fn age_ms(&self, now: Mono) -> Option<u64> {
         self.heard.then(|| now.ms_since(self.last_at))
@@ -180,6 +185,7 @@ impl Gateway {
 
     /// The unit's bays have settled: its zones are seen again.
     fn believe(&mut self, ix: UnitIx, effects: &mut Vec<Effect>) {
+        self.dim_unit(ix);
         for zone in self.zones_of(ix) {
             self.ledger.find(&self.site, zone);
             self.bays.touch(self.site.zones[zone.at()].garage);
@@ -244,6 +250,7 @@ impl Gateway {
         for (bay, _) in changes {
             self.bays.change(bay, |state| state.sensed = Sensed::Unknown);
         }
+        self.dim_unit(ix);
         let unit = &self.site.units[ix.at()];
         let body = Body::UnitLost {
             unit: unit.id.clone(),

@@ -186,6 +186,13 @@ fn samples() -> Vec<(Lane, Body)> {
         Body::Closed { target: text("g01"), reason: text("smoke"), by: text("x"), expires_s: None },
         Body::Opened { target: text("link:a>b"), by: text("x") },
         Body::SignMode { sign: text("s-g01"), mode: text("full"), by: text("x") },
+        Body::OutputMode {
+            output: text("b-g01"),
+            state: text("on"),
+            by: text("x"),
+            expires_s: Some(60),
+        },
+        Body::OutputSwitched { output: text("b-g01"), on: true, why: text("full") },
         Body::GarageFullness {
             garage: text("g01"),
             from: Fullness::Spaces,

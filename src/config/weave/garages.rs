@@ -112,6 +112,8 @@ impl Weave {
                 point: point as u16,
             });
         }
+        let bays = self.site.bays.len() as u32 - first;
+        let lamps = self.zone_lamps(key, t.lamps.as_deref(), t.first_lamp, bays);
         self.site.zones.push(Zone {
             id: t.id,
             garage,
@@ -121,6 +123,7 @@ impl Weave {
             drive_s: drive_s.saturating_add(t.drive_s),
             walk_s: t.walk_s,
             spread_s: t.spread_s,
+            lamps,
         });
     }
 

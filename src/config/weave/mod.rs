@@ -8,8 +8,9 @@ mod garages;
 mod lines;
 mod schedule;
 mod signs;
+mod switched;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use jiff::tz::TimeZone;
@@ -19,7 +20,7 @@ use super::device;
 use super::file::{ClassTable, DestinationTable, LinkTable, MainFile, NodeTable, PartFile};
 use super::{Config, Problem};
 use crate::profile::Profile;
-use crate::site::{Class, ClassIx, Destination, Link, Node, NodeIx, NodeKind, Site};
+use crate::site::{Class, ClassIx, Destination, LampTable, Link, Node, NodeIx, NodeKind, Site};
 
 /// Seconds to walk a metre of straight line: streets make it 1.3 times longer, people do 1.3 m/s.
 const WALK_S_PER_M: f64 = 1.0;
@@ -43,6 +44,11 @@ struct Weave {
     devices: BTreeMap<String, String>,
     /// Which sign a display belongs to, by unit, kind and index.
     displays: BTreeMap<(u32, bool, u16), String>,
+    output_ids: Ids,
+    /// Which output a place of a unit belongs to.
+    output_places: BTreeMap<(u32, u16), String>,
+    /// Places of units that have a bay's lamp.
+    lamp_places: BTreeSet<(u32, u16)>,
 }
 
 /// Checks all rules and builds the configuration; `devices` says which file each serial path leads
@@ -68,6 +74,7 @@ pub fn weave(
         garages: main.garages,
         lines: main.lines,
         signs: main.signs,
+        outputs: main.outputs,
     };
     weave.classes(main.classes);
     weave.nodes(main.nodes);
@@ -75,6 +82,7 @@ pub fn weave(
     let mut all = vec![(path.clone(), main_part)];
     all.extend(parts);
     let mut signs = Vec::new();
+    let mut outputs = Vec::new();
     let mut garages = Vec::new();
     for (file, part) in &mut all {
         weave.rules.file.clone_from(file);
@@ -84,6 +92,7 @@ pub fn weave(
         weave.rules.file.clone_from(&file);
         weave.lines(part.lines, main.guidance.stale_ms);
         garages.push((file.clone(), part.garages));
+        outputs.push((file.clone(), part.outputs));
         signs.push((file, part.signs));
     }
     for (file, garages) in garages {
@@ -96,7 +105,12 @@ pub fn weave(
         weave.rules.file = file;
         signs.into_iter().for_each(|sign| weave.sign(sign));
     }
+    for (file, outputs) in outputs {
+        weave.rules.file = file;
+        outputs.into_iter().for_each(|output| weave.output(output));
+    }
     weave.rules.file = path;
+    weave.lamps(&main.lamps, main.site.lamp_stop.as_deref());
     weave.finish()?;
     let Weave { site, .. } = weave;
     Ok(Config {
@@ -138,6 +152,8 @@ impl Weave {
             units: Vec::new(),
             profiles: Vec::new(),
             signs: Vec::new(),
+            outputs: Vec::new(),
+            lamps: LampTable::default(),
         };
         Weave {
             rules,
@@ -153,6 +169,9 @@ impl Weave {
             endpoints: BTreeMap::new(),
             devices: BTreeMap::new(),
             displays: BTreeMap::new(),
+            output_ids: Ids::new(),
+            output_places: BTreeMap::new(),
+            lamp_places: BTreeSet::new(),
         }
     }
 

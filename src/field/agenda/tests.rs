@@ -196,7 +196,16 @@ impl Bus {
     fn new(units: usize, signs: u16) -> Bus {
         let mut profile = profile(Some(detectors(64, None)), Some(counters(100, 1)));
         let format = Format::number(9_999, 10_001, 10_002, 10_000);
-        profile.sign = Some(Display { base: 0, stride: 2, displays: 256, format, replies: true });
+        profile.sign = Some(Display {
+            base: 0,
+            stride: 2,
+            displays: 256,
+            format,
+            replies: true,
+            one_register: false,
+            read_back: false,
+            write_max: None,
+        });
         Bus::with(units, profile, signs)
     }
 
@@ -353,5 +362,7 @@ fn site(units: usize, profile: Profile, signs: u16) -> Arc<Site> {
         units: (0..units).map(unit).collect(),
         profiles: vec![profile],
         signs: (0..signs).map(sign).collect(),
+        outputs: vec![],
+        lamps: crate::site::LampTable::default(),
     })
 }

@@ -132,7 +132,9 @@ pub fn answer(ask: &Ask) -> Answer {
             by: "Li".into(),
             expires_in_s: None,
         }]),
-        Ask::Close { .. } | Ask::Open { .. } | Ask::SetMode { .. } => Answer::Done,
+        Ask::Close { .. } | Ask::Open { .. } | Ask::SetMode { .. } | Ask::SetOutput { .. } => {
+            Answer::Done
+        }
     }
 }
 
