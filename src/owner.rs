@@ -1,9 +1,11 @@
 //! The owner of the gateway: one thread that waits, steps and carries out.
 //!
 //! It decides nothing about parking. What it does decide is order: an arrival never waits behind a
-//! reading, and an answer waits for its commit only until its `by`. Everything else talks to it
-//! through a [`Handle`] or reads the published [`Snapshot`]. Its loop turns at least four times a
-//! second and pings the watchdog itself: if this loop hangs, nobody is being guided.
+//! reading, and an answer waits for its commit only until its `by`. Readings of lines that were
+//! polled together come within some milliseconds; they are taken together, so that the thread is
+//! woken, the store told and a picture made once for all of them. Everything else talks to it
+//! through a [`Handle`] or reads the published [`Snapshot`]. Its loop turns at least once a second
+//! and pings the watchdog itself: if this loop hangs, nobody is being guided.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -20,8 +22,15 @@ use crate::site::{BayIx, ColourIx, Face, OutputIx, SignIx};
 use crate::store::queue::Item;
 use crate::time::{Clock, Mono, Now};
 
-/// Shortest time between two published snapshots, and longest sleep of the loop.
+/// Shortest time between two published snapshots.
 const BEAT: Duration = Duration::from_millis(250);
+
+/// Longest sleep of the loop: a picture is published then even if nothing happened, for its ages.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// How long a reading may wait for others that come with it. Answers of lines that are polled
+/// together arrive within this on a local network, and it is a two-hundredth of a usual period.
+const GATHER: Duration = Duration::from_millis(5);
 
 /// Questions that may wait: a burst of arrivals at all portals at once, some seconds' worth.
 const URGENT_MAX: usize = 1_024;
@@ -136,7 +145,14 @@ pub struct Owner {
     replies: BTreeMap<ReplyId, oneshot::Sender<Answered>>,
     next_reply: u64,
     waiting: VecDeque<Waiting>,
+    /// The first reading that waits for others, and until when.
+    gathering: Option<(Instant, Reading)>,
+    /// What the store is to be handed, and whether somebody waits for it.
+    items: Vec<Item>,
+    hurry: bool,
     published: Instant,
+    /// Something happened since the last picture.
+    changed: bool,
 }
 
 impl Owner {
@@ -160,7 +176,11 @@ impl Owner {
             replies: BTreeMap::new(),
             next_reply: 0,
             waiting: VecDeque::new(),
+            gathering: None,
+            items: Vec::new(),
+            hurry: false,
             published: Instant::now(),
+            changed: false,
         };
         (owner, Handle::new(sender, follow))
     }
@@ -168,30 +188,33 @@ impl Owner {
     /// Restores, then turns until told to stop or nobody is left to tell.
     pub async fn run(mut self, kept: Kept) {
         self.step(Input::Restore(kept));
+        self.commit();
         self.publish();
         loop {
             (self.ports.beat)();
             self.release();
-            if self.published.elapsed() >= BEAT {
+            if self.published.elapsed() >= if self.changed { BEAT } else { IDLE } {
                 self.publish();
             }
             let wait = self.wait();
             tokio::select! {
                 biased;
                 // A store that is gone makes this an error, which only closes this way in.
-                Ok(()) = self.ports.durable.changed() => (),
+                Ok(()) = self.ports.durable.changed(), if !self.waiting.is_empty() => (),
                 urgent = self.urgent.recv() => match urgent {
                     None | Some(Urgent::Stop) => break,
                     Some(urgent) => self.urgent(urgent),
                 },
-                reading = self.readings.recv() => match reading {
+                reading = self.readings.recv(), if self.gathering.is_none() => match reading {
                     None => break,
-                    Some(reading) => self.step(Input::Reading(reading)),
+                    Some(reading) => self.gathering = Some((Instant::now() + GATHER, reading)),
                 },
-                () = tokio::time::sleep(wait) => self.step(Input::Tick),
+                () = tokio::time::sleep(wait) => self.woken(),
             }
+            self.commit();
         }
         self.step(Input::Stopping);
+        self.commit();
         self.publish();
         for waiting in std::mem::take(&mut self.waiting) {
             self.reply(waiting);
@@ -217,7 +240,40 @@ impl Owner {
     fn wait(&self) -> Duration {
         let answer = self.waiting.front().map(|waiting| waiting.by);
         let due = [self.gateway.due(), answer].into_iter().flatten().min();
-        due.map_or(BEAT, |due| self.clock.wait(due).min(BEAT))
+        let due = due.map_or(IDLE, |due| self.clock.wait(due));
+        let beat = if self.changed { BEAT } else { IDLE };
+        let beat = beat.saturating_sub(self.published.elapsed());
+        let gathered = self
+            .gathering
+            .as_ref()
+            .map_or(IDLE, |(until, _)| until.saturating_duration_since(Instant::now()));
+        due.min(beat).min(gathered)
+    }
+
+    /// A time has come: that of the readings, or another.
+    fn woken(&mut self) {
+        match self.gathering.take() {
+            Some((until, reading)) if until <= Instant::now() => self.readings(reading),
+            early => {
+                self.gathering = early;
+                let due = self.gateway.due().is_some_and(|due| due <= self.clock.now().mono);
+                let changed = self.changed || due;
+                self.step(Input::Tick);
+                self.changed = changed;
+            }
+        }
+    }
+
+    /// All readings that are there, as long as no arrival waits behind them.
+    fn readings(&mut self, first: Reading) {
+        self.step(Input::Reading(first));
+        while let Ok(reading) = self.readings.try_recv() {
+            if !self.urgent.is_empty() {
+                self.gathering = Some((Instant::now(), reading));
+                return;
+            }
+            self.step(Input::Reading(reading));
+        }
     }
 
     fn step(&mut self, input: Input) {
@@ -225,24 +281,29 @@ impl Owner {
         let mut effects = std::mem::take(&mut self.effects);
         self.gateway.step(self.clock.now(), input, &mut effects);
         (self.ports.stepped)(started.elapsed());
-        let mut items = Vec::new();
-        let mut urgent = false;
+        self.changed = true;
         for effect in effects.drain(..) {
             match effect {
                 Effect::Write { sign, face } => (self.ports.write)(sign, face),
                 Effect::Lamp { bay, colour } => (self.ports.lamp)(bay, colour),
                 Effect::Output { output, on } => (self.ports.output)(output, on),
-                Effect::Record(record) => items.push(Item::Record(record)),
-                Effect::Keep { key, value } => items.push(Item::Keep { key, value }),
+                Effect::Record(record) => self.items.push(Item::Record(record)),
+                Effect::Keep { key, value } => self.items.push(Item::Keep { key, value }),
                 Effect::Answer { reply, after, by, answer } => {
-                    urgent |= after > *self.ports.durable.borrow();
+                    self.hurry |= after > *self.ports.durable.borrow();
                     self.waiting.push_back(Waiting { reply, after, by, answer });
                 }
             }
         }
         self.effects = effects;
-        if !items.is_empty() || urgent {
-            (self.ports.commit)(items, self.gateway.issued(), urgent);
+    }
+
+    /// Hands the store what the last steps want written.
+    fn commit(&mut self) {
+        let hurry = std::mem::take(&mut self.hurry);
+        if !self.items.is_empty() || hurry {
+            let items = std::mem::take(&mut self.items);
+            (self.ports.commit)(items, self.gateway.issued(), hurry);
         }
     }
 
@@ -271,6 +332,7 @@ impl Owner {
 
     fn publish(&mut self) {
         self.published = Instant::now();
+        self.changed = false;
         self.snapshot.send_replace(Arc::new(self.gateway.snapshot()));
     }
 }

@@ -19,6 +19,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Config, GuidanceTable};
@@ -33,12 +34,13 @@ use crate::systemd::{self, Watchdog};
 use crate::time::Clock;
 use crate::uplink::{self, Uplink};
 
-/// Readings that may wait for the owner: two sweeps of the reference site's 34 controllers. More
-/// would only be older news.
-const READINGS_MAX: usize = 68;
+/// Readings that may wait for the owner, as sweeps of all units. More would only be older news.
+const SWEEPS_WAITING: usize = 2;
 
-/// How often readiness and the status line are looked at.
+/// How often readiness is looked at until it is there, and the status line for good: people read
+/// that, nobody parses it.
 const LOOK: Duration = Duration::from_millis(100);
+const STATUS_EVERY: Duration = Duration::from_secs(5);
 
 /// Parts of the 5 s a clean stop may take: signs on the wire, goodbye to the broker, last commit.
 const SIGNS_STOP: Duration = Duration::from_millis(1_500);
@@ -170,7 +172,7 @@ fn start(
     let identity = Identity { run: u32::from_be_bytes(run), boot, version };
     let guidance = scaled(&config.guidance, clock.speed());
     let gateway = Gateway::new(site.clone(), guidance, identity);
-    let (readings_out, readings) = mpsc::channel(READINGS_MAX);
+    let (readings_out, readings) = mpsc::channel((site.units.len() * SWEEPS_WAITING).max(1));
     let field = field::start(site, clock, readings_out)
         .map_err(|error| format!("cannot start the field: {error}"))?;
     let ports = ports(&store, &field, metrics);
@@ -233,8 +235,8 @@ async fn turn(
     reload: &mut reload::Reload,
 ) -> bool {
     let mut look = tokio::time::interval(LOOK);
-    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let (mut ready, mut looks) = (false, 0u32);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ready = false;
     loop {
         tokio::select! {
             () = owner_ended.cancelled() => {
@@ -245,16 +247,17 @@ async fn turn(
             _ = signals.interrupt.recv() => return false,
             _ = signals.hangup.recv() => reload.reload(&daemon.handle).await,
             _ = look.tick() => {
-                if !ready && status().ready.all() {
+                let status = status();
+                if !ready && status.ready.all() {
                     ready = true;
+                    look = tokio::time::interval(STATUS_EVERY);
+                    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
                     systemd::ready();
                     tracing::info!("ready");
                 }
-                // Every 5 s: people read this line, nobody parses it.
-                if looks.is_multiple_of(50) {
-                    systemd::status(&view::line(&daemon.handle.snapshot(), &status()));
+                if ready {
+                    systemd::status(&view::line(&daemon.handle.snapshot(), &status));
                 }
-                looks = looks.wrapping_add(1);
             }
         }
     }

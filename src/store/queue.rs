@@ -17,6 +17,10 @@ pub const BYTES_MAX: usize = 16 << 20;
 /// What a record is counted as. Its strings are ids of at most 32 characters a part; the
 /// exact size would cost the owner a walk over each record.
 const RECORD_BYTES: usize = 512;
+/// How long a delivered chunk may stay where nothing else is written: its removal usually shares a
+/// barrier with the next records. Until then a crash sends it again, within the same window as
+/// what is under way; whoever's window is full says [`Queue::hurry`].
+const REMOVAL_MAX: Duration = Duration::from_secs(2);
 
 /// One thing to write.
 #[derive(Clone, PartialEq, Debug)]
@@ -62,7 +66,10 @@ pub struct Batch {
 struct Waiting {
     batch: Batch,
     urgent: bool,
+    /// When the oldest item came.
     since: Option<Instant>,
+    /// When the oldest removal came.
+    removal_since: Option<Instant>,
     stopping: bool,
     suspected: Option<String>,
 }
@@ -94,16 +101,20 @@ impl Queue {
         waiting.batch.upto = waiting.batch.upto.max(upto);
         waiting.batch.forget_above(BYTES_MAX);
         waiting.urgent |= urgent;
+        // Whoever takes knows already when an older item is due.
+        let news = urgent || waiting.since.is_none();
         waiting.since.get_or_insert_with(Instant::now);
-        self.woken.notify_one();
+        if news {
+            self.woken.notify_one();
+        }
     }
 
     /// Orders chunks to be forgotten, with the next commit.
     pub fn remove(&self, removal: Removal) {
         let mut waiting = self.lock();
         waiting.batch.removals.push(removal);
-        waiting.since.get_or_insert_with(Instant::now);
-        self.woken.notify_one();
+        // Wakes nobody: who waits for items looks here at least once in its patience.
+        waiting.removal_since.get_or_insert_with(Instant::now);
     }
 
     /// Lets what waits be committed at once.
@@ -135,8 +146,8 @@ impl Queue {
         self.woken.notify_one();
     }
 
-    /// Waits for something to commit: until it is `gather` old, or urgent, or the end. At most
-    /// `patience` if nothing comes at all.
+    /// Waits for something to commit: until it is `gather` old ([`REMOVAL_MAX`] for removals), or
+    /// urgent, or the end. At most `patience` if nothing comes at all.
     pub(super) fn take(&self, gather: Duration, patience: Duration) -> Taken {
         let began = Instant::now();
         let mut waiting = self.lock();
@@ -144,23 +155,24 @@ impl Queue {
             if let Some(why) = waiting.suspected.take() {
                 return Taken::Suspected(why);
             }
-            let age = waiting.since.map(|since| since.elapsed());
-            if age.is_some_and(|age| age >= gather || waiting.urgent || waiting.stopping) {
+            let left = |since: Option<Instant>, most: Duration| {
+                since.map(|since| most.saturating_sub(since.elapsed()))
+            };
+            let removals = left(waiting.removal_since, REMOVAL_MAX);
+            let due = left(waiting.since, gather).into_iter().chain(removals).min();
+            if due.is_some_and(|due| due.is_zero() || waiting.urgent || waiting.stopping) {
                 waiting.urgent = false;
-                waiting.since = None;
+                (waiting.since, waiting.removal_since) = (None, None);
                 return Taken::Batch(std::mem::take(&mut waiting.batch));
             }
             if waiting.stopping {
                 return Taken::Stopped;
             }
-            let left = match age {
-                Some(age) => gather.saturating_sub(age),
-                None => patience.saturating_sub(began.elapsed()),
-            };
-            if age.is_none() && left.is_zero() {
+            let patience = patience.saturating_sub(began.elapsed());
+            if due.is_none() && patience.is_zero() {
                 return Taken::Nothing;
             }
-            let woken = self.woken.wait_timeout(waiting, left);
+            let woken = self.woken.wait_timeout(waiting, due.unwrap_or(patience));
             waiting = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
     }

@@ -7,6 +7,8 @@
 //! of its own, because polling may not be cancelled.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rumqttc::Outgoing;
@@ -42,7 +44,7 @@ pub struct Link {
     unnumbered: VecDeque<(Lane, u64)>,
     by_id: BTreeMap<u16, (Lane, u64)>,
     /// Publishes handed over that the event loop has not taken up yet.
-    queued: usize,
+    queued: Arc<AtomicUsize>,
     /// What the broker accepts, in bytes.
     pub packet_max: usize,
     accept_unheard: bool,
@@ -82,13 +84,14 @@ impl Link {
         options.set_network_options(network);
         let (client, event_loop) = AsyncClient::new(options, QUEUE);
         let (sender, events) = mpsc::channel(QUEUE);
+        let queued = Arc::new(AtomicUsize::new(0));
         Link {
             client,
             events,
-            poller: tokio::spawn(poll(event_loop, sender)),
+            poller: tokio::spawn(poll(event_loop, sender, queued.clone())),
             unnumbered: VecDeque::new(),
             by_id: BTreeMap::new(),
-            queued: 0,
+            queued,
             packet_max: usize::MAX,
             accept_unheard,
         }
@@ -109,7 +112,7 @@ impl Link {
     pub fn send_chunk(&mut self, topic: &str, payload: String, lane: Lane, token: u64) -> bool {
         let sent = self.client.try_publish(topic, QoS::AtLeastOnce, false, payload);
         if sent.is_ok() {
-            self.queued += 1;
+            self.count(true);
             self.unnumbered.push_back((lane, token));
         }
         sent.is_ok()
@@ -117,11 +120,11 @@ impl Link {
 
     /// Hands retained state over; false where it should wait for the records.
     pub fn send_state(&mut self, topic: &str, payload: String) -> bool {
-        if self.queued + RESERVED >= QUEUE {
+        if self.is_full() {
             return false;
         }
         let sent = self.client.try_publish(topic, QoS::AtMostOnce, true, payload);
-        self.queued += usize::from(sent.is_ok());
+        self.count(sent.is_ok());
         sent.is_ok()
     }
 
@@ -129,7 +132,16 @@ impl Link {
     pub fn send_reply(&mut self, topic: &str, payload: String, properties: PublishProperties) {
         let qos = QoS::AtMostOnce;
         let sent = self.client.try_publish_with_properties(topic, qos, false, payload, properties);
-        self.queued += usize::from(sent.is_ok());
+        self.count(sent.is_ok());
+    }
+
+    /// Whether state has to wait for the records.
+    pub fn is_full(&self) -> bool {
+        self.queued.load(Ordering::Relaxed) + RESERVED >= QUEUE
+    }
+
+    fn count(&self, sent: bool) {
+        self.queued.fetch_add(usize::from(sent), Ordering::Relaxed);
     }
 
     pub fn subscribe(&mut self, filter: &str) -> bool {
@@ -159,10 +171,7 @@ impl Link {
             },
             Event::Incoming(Packet::Publish(publish)) => Heard::Message(publish),
             Event::Outgoing(Outgoing::Publish(id)) => {
-                self.queued = self.queued.saturating_sub(1);
-                if id > 0
-                    && let Some(token) = self.unnumbered.pop_front()
-                {
+                if let Some(token) = self.unnumbered.pop_front() {
                     self.by_id.insert(id, token);
                 }
                 Heard::Nothing
@@ -186,10 +195,21 @@ impl Drop for Link {
 
 /// Polls until the first error, which is the last thing it tells. What was read together with the
 /// error comes before it: some brokers answer with a refusal and close at once.
-async fn poll(mut event_loop: EventLoop, sender: mpsc::Sender<Result<Event, Lost>>) {
+async fn poll(
+    mut event_loop: EventLoop,
+    sender: mpsc::Sender<Result<Event, Lost>>,
+    queued: Arc<AtomicUsize>,
+) {
     let error = loop {
         match event_loop.poll().await {
             Ok(event) => {
+                if matches!(event, Event::Outgoing(Outgoing::Publish(_))) {
+                    queued.fetch_sub(1, Ordering::Relaxed);
+                }
+                // State goes out by the dozen, and nobody waits to hear of it.
+                if !concerns_us(&event) {
+                    continue;
+                }
                 if sender.send(Ok(event)).await.is_err() {
                     return;
                 }
@@ -204,6 +224,17 @@ async fn poll(mut event_loop: EventLoop, sender: mpsc::Sender<Result<Event, Lost
     }
     // The link may be gone already; then nobody needs to know.
     let _ = sender.send(Err(error)).await;
+}
+
+fn concerns_us(event: &Event) -> bool {
+    match event {
+        Event::Incoming(packet) => {
+            matches!(packet, Packet::ConnAck(_) | Packet::PubAck(_) | Packet::Publish(_))
+        }
+        // Without QoS there is no packet id.
+        Event::Outgoing(Outgoing::Publish(id)) => *id > 0,
+        Event::Outgoing(out) => matches!(out, Outgoing::AwaitAck(_) | Outgoing::Disconnect),
+    }
 }
 
 /// A reason that says no is no delivery, and one that says "nobody listens" only where the

@@ -15,8 +15,8 @@ use crate::record::Lane;
 use crate::store;
 use crate::time::{Now, Wall};
 
-/// How often one topic may change.
-const PACE: Duration = Duration::from_secs(1);
+/// How often one topic may change, and all of them are looked at.
+pub const PACE: Duration = Duration::from_secs(1);
 /// How often presence repeats a backlog that changed; a changed store is told at once.
 const BACKLOG_PACE: Duration = Duration::from_secs(30);
 
@@ -74,7 +74,7 @@ pub struct Absence {
 struct Stamped<'a, T> {
     #[serde(flatten)]
     state: &'a T,
-    at: String,
+    at: &'a str,
 }
 
 impl Presence {
@@ -126,15 +126,16 @@ impl Board {
     /// Sends what changed since it was last sent here, as far as the link has room; how many.
     pub fn send(&mut self, link: &mut Link, base: &str, now: Instant, picture: &Snapshot) -> u64 {
         let mut sent = 0;
+        let at = picture.at.wall.to_string();
         self.garages.resize(picture.garages.len(), None);
         for (last, view) in self.garages.iter_mut().zip(&picture.garages) {
             let topic = || format!("{base}/state/garages/{}", view.id);
-            sent += u64::from(send_one(link, last, view, now, picture.at, topic));
+            sent += u64::from(send_one(link, last, view, now, &at, topic));
         }
         self.signs.resize(picture.signs.len(), None);
         for (last, view) in self.signs.iter_mut().zip(&picture.signs) {
             let topic = || format!("{base}/state/signs/{}", view.id);
-            sent += u64::from(send_one(link, last, view, now, picture.at, topic));
+            sent += u64::from(send_one(link, last, view, now, &at, topic));
         }
         sent
     }
@@ -161,14 +162,14 @@ fn send_one<T: Clone + PartialEq + Serialize>(
     last: &mut Option<(Instant, T)>,
     view: &T,
     now: Instant,
-    at: Now,
+    at: &str,
     topic: impl Fn() -> String,
 ) -> bool {
     let wanted = match last {
         None => true,
         Some((sent, before)) => before != view && now.duration_since(*sent) >= PACE,
     };
-    if !wanted || !link.send_state(&topic(), stamped(view, at)) {
+    if !wanted || !link.send_state(&topic(), text(view, at)) {
         return false;
     }
     *last = Some((now, view.clone()));
@@ -177,7 +178,12 @@ fn send_one<T: Clone + PartialEq + Serialize>(
 
 /// The JSON of a state and its time.
 pub fn stamped<T: Serialize>(state: &T, at: Now) -> String {
-    let stamped = Stamped { state, at: at.wall.to_string() };
+    text(state, &at.wall.to_string())
+}
+
+/// The same where many states share one time.
+fn text<T: Serialize>(state: &T, at: &str) -> String {
+    let stamped = Stamped { state, at };
     // Views hold strings, numbers and maps with string keys: nothing that JSON cannot say.
     serde_json::to_string(&stamped).expect("a view is plain data")
 }

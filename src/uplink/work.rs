@@ -11,12 +11,12 @@ use rumqttc::v5::MqttOptions;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{LastWill, Publish};
 use tokio::sync::{Semaphore, mpsc, watch};
-use tokio::time::MissedTickBehavior;
 
 use super::command::{self, Fault, Reply};
 use super::link::{Heard, Link, Lost};
-use super::state::{Absence, Board, Presence, stamped};
+use super::state::{Absence, Board, PACE, Presence, stamped};
 use super::{Parts, lock, password};
+use crate::gateway::Snapshot;
 use crate::outbox::{Effect, Input, Limits, Outbox, Totals, Verdict};
 use crate::record::{Body, Lane};
 use crate::store::{Chunk, Found, Tide};
@@ -31,8 +31,8 @@ const UNWELCOME_MIN: Duration = Duration::from_secs(30);
 const STABLE: Duration = Duration::from_secs(30);
 /// Refused commands are logged at most this often; the metric has them all.
 const REFUSALS_TOLD_EVERY: Duration = Duration::from_secs(10);
-/// How often state is looked at, and things tried again that could not be done.
-const TICK: Duration = Duration::from_millis(250);
+/// How soon state is looked at again that the link had no room for.
+const NO_ROOM: Duration = Duration::from_millis(250);
 /// Commands carried out at once; each may wait for a commit.
 const COMMANDS_MAX: usize = 8;
 /// How long a goodbye may take to reach the wire.
@@ -54,6 +54,10 @@ pub struct Worker {
     aside_why: [&'static str; 3],
     refused: Refused,
     board: Board,
+    pictures: watch::Receiver<Arc<Snapshot>>,
+    /// A picture came that was not looked at, and when the next may be.
+    fresh: bool,
+    look_at: Instant,
     replies_in: mpsc::Sender<(Reply, bool)>,
     replies: mpsc::Receiver<(Reply, bool)>,
     commands: Arc<Semaphore>,
@@ -94,6 +98,9 @@ impl Worker {
             aside_why: [""; 3],
             refused: Refused::default(),
             board: Board::default(),
+            pictures: parts.handle.follow(),
+            fresh: false,
+            look_at: Instant::now(),
             replies_in,
             replies,
             commands: Arc::new(Semaphore::new(COMMANDS_MAX)),
@@ -154,11 +161,11 @@ impl Worker {
             Err(why) => return lost(why, true, None),
         };
         let mut link = Link::open(options, self.parts.mqtt.accept_unheard);
-        let mut tick = tokio::time::interval(TICK);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let due = self.outbox.due().map(|due| self.clock.wait(due));
             let tide_alive = self.tide.has_changed().is_ok();
+            let (up, fresh) = (since.is_some(), self.fresh);
+            let look = fresh.then(|| self.look_at.saturating_duration_since(Instant::now()));
             let ended = tokio::select! {
                 biased;
                 _ = stop.wait_for(|stop| *stop) => {
@@ -169,13 +176,18 @@ impl Worker {
                 }
                 heard = link.next() => self.heard(&mut link, heard, &mut since),
                 // A reply given to a client that does not connect would be lost.
-                Some((reply, ok)) = self.replies.recv(), if since.is_some() => {
+                Some((reply, ok)) = self.replies.recv(), if up => {
                     self.answer(&mut link, reply, ok)
                 }
                 changed = self.tide.changed(), if tide_alive => {
                     changed.map_or(Ok(()), |()| self.follow_tide(&mut link))
                 }
-                _ = tick.tick() => self.ticked(&mut link, since),
+                // While one waits to be looked at, newer ones need not wake us.
+                Ok(()) = self.pictures.changed(), if up && !fresh => {
+                    self.fresh = true;
+                    Ok(())
+                }
+                () = sleep(look), if up && fresh => self.looked(&mut link),
                 () = sleep(due), if due.is_some() => self.step(&mut link, Input::Tick),
             };
             self.note();
@@ -234,10 +246,8 @@ impl Worker {
         self.step(link, Input::LinkUp { receive_max })
     }
 
-    fn ticked(&mut self, link: &mut Link, since: Option<Instant>) -> Result<(), Lost> {
-        if since.is_none() {
-            return Ok(());
-        }
+    /// State, and with it whatever could not be done before: a picture comes at least every second.
+    fn looked(&mut self, link: &mut Link) -> Result<(), Lost> {
         self.send_state(link);
         self.step(link, Input::Tick)
     }
@@ -247,9 +257,11 @@ impl Worker {
         let status = self.parts.store.status();
         let presence = Presence::new(&self.parts.site.gateway, &self.parts.boot, &status);
         let mut sent = u64::from(self.board.send_presence(link, &self.base, at, presence));
-        let picture = self.parts.handle.snapshot();
+        let picture = self.pictures.borrow_and_update().clone();
         sent += self.board.send(link, &self.base, Instant::now(), &picture);
         lock(&self.parts.status).state_sent += sent;
+        self.fresh = link.is_full();
+        self.look_at = Instant::now() + if self.fresh { NO_ROOM } else { PACE };
     }
 
     /// New marks of the store. Another opening of it ends the connection: answers still on their

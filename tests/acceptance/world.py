@@ -29,7 +29,8 @@ def last_log():
 
 
 class World:
-    def __init__(self, binary, make=sites.small, mqtt_up=True, speed=1, **site):
+    def __init__(self, binary, make=sites.small, mqtt_up=True, speed=1, devices=Controllers,
+                 **site):
         self.stack = contextlib.ExitStack()
         folder = self.stack.enter_context(tempfile.TemporaryDirectory(prefix="parkway-test-"))
         self.folder = pathlib.Path(folder)
@@ -40,12 +41,13 @@ class World:
         self.breaks = 0  # connections to the broker that were cut: bounds the repeats
         self.mqtt_up, self.cars, self.relay, self.broker = mqtt_up, None, None, None
         self.daemon = Daemon(binary, self.site, speed)
+        self.devices = devices
 
     def __enter__(self):
         try:
             ports = {name: port for name, port in self.site.ports.items()
                      if name.startswith(("zc-", "panel-"))}
-            self.controllers = Controllers(ports)
+            self.controllers = self.devices(ports)
             self.stack.callback(self.controllers.stop)
             self.broker = Broker(self.folder, self.site.ports["mosquitto"])
             self.stack.callback(self.broker.stop)

@@ -2,7 +2,8 @@
 
 Parts: `sweep` (21,000 bays a second, beside a bare libmodbus loop on the same controllers),
 `flip` (bay to event and to sign), `http` (allocation with its commit, beside a raw append with
-group commit on the same disk), `outage` (broker stopped and frozen, with and without a kill).
+group commit on the same disk), `outage` (broker stopped and frozen, with and without a kill),
+`dense` and `most` (16,384 bays with everything on, and how far one box goes: `dense.py`).
 A bar that is missed makes the run fail. Ends with `N passed, N failed`.
 """
 
@@ -19,67 +20,19 @@ import tempfile
 import threading
 import time
 
-HERE = pathlib.Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
-sys.path.insert(0, str(HERE.parent / "acceptance"))
+from common import (FLIPS_PER_S, Flips, intervals, missed_slots, ms, poll_loop, quantile,
+                    requests_made, row, rows)
 
-import cars  # noqa: E402
-import sites  # noqa: E402
-from world import World, until  # noqa: E402
+import cars
+import sites
+from dense import dense, most
+from world import World, until
 
-FLIPS_PER_S = 50
 # What the bare loop reads from each controller where one request does: bays, faults, counters.
 LOOP_REGISTERS = 104
 # And with as many requests as the daemon makes: each of these many registers.
 SHARE_REGISTERS = 40
 RECORD_BYTES = 300
-rows = []
-
-
-def row(what, ours, reference="", bar="", fine=None):
-    rows.append((what, ours, reference, bar, {None: "", True: "ok", False: "MISSED"}[fine], fine))
-    print(f"  {what}: {ours} | {reference} | {bar} | {rows[-1][4]}", flush=True)
-
-
-def quantile(values, share):
-    values = sorted(values)
-    return values[min(len(values) - 1, int(share * len(values)))] if values else float("nan")
-
-
-def ms(values):
-    return f"p50 {quantile(values, 0.5) * 1e3:.1f} ms, p99 {quantile(values, 0.99) * 1e3:.1f} ms"
-
-
-class Flips(threading.Thread):
-    """Turns bays over at a steady rate, evenly over all controllers."""
-
-    def __init__(self, world, per_s):
-        super().__init__(daemon=True)
-        self.world, self.per_s, self.running = world, per_s, True
-        self.wires = list(world.site.wires.values())
-        self.occupied = {(u, p) for u, ps in world.controllers.truth().items() for p in ps}
-        self.dice = random.Random(11)
-        self.done = 0
-
-    def run(self):
-        began = time.monotonic()
-        while self.running:
-            due = int((time.monotonic() - began) * self.per_s) - self.done
-            changes = [self.turn(self.dice.choice(self.wires)) for _ in range(due)]
-            if changes:
-                self.world.controllers.set(changes)
-            self.done += due
-            time.sleep(0.02)
-
-    def turn(self, wire):
-        wire = tuple(wire)
-        on = wire not in self.occupied
-        (self.occupied.add if on else self.occupied.discard)(wire)
-        return (*wire, int(on))
-
-    def stop(self):
-        self.running = False
-        self.join(2)
 
 
 # (a) The sweep.
@@ -122,42 +75,6 @@ def sweep(args):
         ours[1] <= 40)
     row("picture and history after it", f"{len(wrong)} faults {wrong[:2] or ''}", bar="0",
         fine=not wrong)
-
-
-def missed_slots(world):
-    return sum(value for name, value in world.daemon.metrics().items()
-               if name.startswith("parkway_line_missed_slots_total"))
-
-
-def intervals(world):
-    gaps = []
-    for unit, stats in world.controllers.stats().items():
-        if unit.startswith("zc-"):
-            gaps += [b - a for a, b in zip(stats["sweeps"], stats["sweeps"][1:])]
-    return gaps
-
-
-def requests_made(world):
-    return sum(s["requests"] for u, s in world.controllers.stats().items() if u.startswith("zc-"))
-
-
-def poll_loop(world, registers, span_s, targets):
-    """CPU seconds a minute and MiB of the bare loop."""
-    program = world.folder / "poll_loop"
-    subprocess.run(["cc", "-O2", "-I/usr/include/modbus", "-o", program, HERE / "poll_loop.c",
-                    "-lmodbus"], check=True)
-    child = subprocess.Popen([program, str(registers), str(span_s), *targets],
-                             stdout=subprocess.PIPE, text=True)
-    # Half-way, because what wait4 reports includes the size of whoever forked.
-    time.sleep(span_s / 2)
-    peak = re.search(r"VmHWM:\s+(\d+)", pathlib.Path(f"/proc/{child.pid}/status").read_text())
-    said = child.stdout.read()
-    _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode:
-        raise RuntimeError(f"the bare loop failed: {said}")
-    print("  " + said.strip().replace("\n", "\n  "), flush=True)
-    return (usage.ru_utime + usage.ru_stime) / (span_s / 60), int(peak[1]) / 1024
 
 
 # (b) From a bay to the event and the sign.
@@ -355,10 +272,13 @@ def main():
     parser.add_argument("--step", type=pathlib.Path)
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--only", action="append", default=[])
+    parser.add_argument("--span-s", type=int, help="how long `dense` and `most` measure")
+    parser.add_argument("--period-ms", type=int, action="append", help="of `dense`")
+    parser.add_argument("--hook", help="a program that is given the daemon's pid (a profiler)")
     args = parser.parse_args()
     began = machine()
     step_row(args.step)
-    for part in (sweep, flip, http, outage):
+    for part in (sweep, flip, http, outage, dense, most):
         if not args.only or part.__name__ in args.only:
             print(f"{part.__name__}:", flush=True)
             try:
