@@ -227,15 +227,24 @@ pub struct LineOf<'a> {
 
 /// A site of these lines, read by the daemon's own parser; signs are named in TOML.
 pub fn site(lines: &[LineOf<'_>], signs: &str) -> Arc<Site> {
+    let tables: Vec<_> = lines.iter().map(|line| (line.keys(), line.units)).collect();
+    site_of(&tables, signs)
+}
+
+impl LineOf<'_> {
+    fn keys(&self) -> String {
+        let LineOf { address, period_ms, timeout_ms, .. } = self;
+        format!("tcp = \"{address}\"\nperiod_ms = {period_ms}\ntimeout_ms = {timeout_ms}\n")
+    }
+}
+
+/// The same of lines whose keys are given in TOML.
+pub fn site_of(lines: &[(String, &[(u8, &str)])], signs: &str) -> Arc<Site> {
     let mut text = String::from(HEAD);
     let mut zones = String::new();
-    for (n, line) in lines.iter().enumerate() {
-        let LineOf { address, period_ms, timeout_ms, .. } = line;
-        text += &format!(
-            "[[line]]\nid = \"l{n}\"\ntcp = \"{address}\"\nperiod_ms = {period_ms}\n\
-             timeout_ms = {timeout_ms}\n"
-        );
-        for (unit, profile) in line.units {
+    for (n, (keys, units)) in lines.iter().enumerate() {
+        text += &format!("[[line]]\nid = \"l{n}\"\n{keys}");
+        for (unit, profile) in *units {
             text += &format!(
                 "[[line.unit]]\nid = \"u{n}-{unit}\"\naddress = {unit}\nprofile = \"{profile}\"\n"
             );
