@@ -262,3 +262,6 @@ fn items(table: Table, count: u16, data: &[u8]) -> Answer {
     }
     Answer::Words(data.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).collect())
 }
+
+#[cfg(test)]
+mod tests;
