@@ -21,6 +21,7 @@ use crate::field::agenda::{Agenda, Job, Outcome};
 use crate::field::line::{Line, PUBLISH_EVERY};
 use crate::field::port::{Heard, Port};
 use crate::field::rtu::{Answer, Ask, FRAME_MAX, Listener, answer_len, encode};
+use crate::profile::Table;
 use crate::site::{Framing, Unit};
 use crate::time::Mono;
 
@@ -156,7 +157,8 @@ impl<'a> Bus<'a> {
                 (*address, Ask::Read { table: *table, first: *first, count: *count }, true)
             }
             Job::Write { address, first, words, replies } => {
-                (*address, Ask::Write { first: *first, words }, *replies)
+                let ask = Ask::Write { table: Table::Holding, first: *first, values: words };
+                (*address, ask, *replies)
             }
             Job::Connect | Job::Wait { .. } | Job::Finished => unreachable!("not an exchange"),
         };
@@ -168,12 +170,9 @@ impl<'a> Bus<'a> {
             Ok(outcome) => outcome,
             Err(error) => Outcome::Closed { why: error.to_string() },
         };
-        let keep = match outcome {
-            Outcome::Closed { .. } => false,
-            Outcome::Nonsense { .. } => !port.is_stream(),
-            _ => true,
-        };
-        self.port = keep.then_some(port);
+        // Bytes that make no sense are stepped over; only what is broken is opened anew.
+        let broken = matches!(outcome, Outcome::Closed { .. });
+        self.port = (!broken).then_some(port);
         if let Outcome::Bits(_) | Outcome::Words(_) | Outcome::Written | Outcome::Exception(_) =
             outcome
         {

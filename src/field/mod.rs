@@ -1,9 +1,10 @@
 //! Everything on Modbus: polls every line, hands readings to the gateway, writes its signs.
 //!
 //! One thread with its own runtime serves all Modbus TCP lines, one owner task each; every RTU line
-//! has a thread, because a bus counts in tenths of a millisecond. Nothing in here can block the gateway: faces are left in a mailbox, readings are dropped and counted when the
-//! gateway is behind (a newer one comes with the next sweep), and a silent unit sends nothing,
-//! because the gateway judges freshness.
+//! has a thread, because a bus counts in tenths of a millisecond. Nothing in here can block the
+//! gateway: faces are left in a mailbox, readings are dropped and counted when the gateway is
+//! behind (a newer one comes with the next sweep), and a silent unit sends nothing, because the
+//! gateway judges freshness.
 //!
 //! `plan`, `decode`, `breaker`, `budget`, `pace`, `write`, `signs`, `rtu` and `agenda` decide and do
 //! no IO; `line`, `bus` and `port` do IO and decide nothing.

@@ -16,12 +16,12 @@ use crate::profile::Table;
 pub const FRAME_MAX: usize = 256;
 /// Address, function and checksum of a frame.
 const AROUND: usize = 4;
+/// Of the checksum, lowest bit first (Modbus over serial line 1.02, appendix B).
+const POLYNOMIAL: u16 = 0b1010_0000_0000_0001;
 /// Set in the function of a refusal.
 const REFUSED: u8 = 0x80;
-const READ_COILS: u8 = 1;
-const READ_HOLDING: u8 = 3;
-const WRITE_REGISTER: u8 = 6;
-const WRITE_REGISTERS: u8 = 16;
+/// What a coil is set to, as the standard spells 1.
+const COIL_ON: [u8; 2] = [0xff, 0];
 
 /// What is asked of a unit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,10 +31,12 @@ pub enum Ask<'a> {
         first: u16,
         count: u16,
     },
-    /// One register by function 6, more by function 16; at most 123.
+    /// Coils (each value 0 or 1; one by function 5, more by 15, at most 1,968) or, in any other
+    /// table, registers (one by function 6, more by 16, at most 123).
     Write {
+        table: Table,
         first: u16,
-        words: &'a [u16],
+        values: &'a [u16],
     },
 }
 
@@ -68,31 +70,45 @@ pub fn encode(address: u8, ask: Ask<'_>) -> Vec<u8> {
             frame.extend(first.to_be_bytes());
             frame.extend(count.to_be_bytes());
         }
-        Ask::Write { first, words: [word] } => {
+        Ask::Write { table, first, values: [value] } => {
             frame.extend(first.to_be_bytes());
-            frame.extend(word.to_be_bytes());
+            match (table.is_bits(), value) {
+                (true, 0) => frame.extend([0, 0]),
+                (true, _) => frame.extend(COIL_ON),
+                (false, value) => frame.extend(value.to_be_bytes()),
+            }
         }
-        Ask::Write { first, words } => {
+        Ask::Write { table, first, values } => {
             frame.extend(first.to_be_bytes());
-            // Above 123 registers no request can be planned: a display has 125 at the most.
-            let count = u16::try_from(words.len()).unwrap_or(u16::MAX);
+            // More than fits a frame is never asked for; if it were, the unit would refuse it.
+            let count = u16::try_from(values.len()).unwrap_or(u16::MAX);
             frame.extend(count.to_be_bytes());
-            frame.push((count * 2) as u8);
-            frame.extend(words.iter().flat_map(|word| word.to_be_bytes()));
+            frame.push(data_len(table, count) as u8);
+            if table.is_bits() {
+                let bits = |eight: &[u16]| {
+                    eight.iter().rev().fold(0, |byte, bit| byte << 1 | u8::from(*bit != 0))
+                };
+                frame.extend(values.chunks(8).map(bits));
+            } else {
+                frame.extend(values.iter().flat_map(|value| value.to_be_bytes()));
+            }
         }
     }
     frame.extend(crc(&frame).to_le_bytes());
     frame
 }
 
+/// Function codes (Modbus application protocol 1.1b3, 6).
 fn function(ask: Ask<'_>) -> u8 {
     match ask {
-        Ask::Read { table: Table::Coil, .. } => READ_COILS,
+        Ask::Read { table: Table::Coil, .. } => 1,
         Ask::Read { table: Table::Discrete, .. } => 2,
-        Ask::Read { table: Table::Holding, .. } => READ_HOLDING,
+        Ask::Read { table: Table::Holding, .. } => 3,
         Ask::Read { table: Table::Input, .. } => 4,
-        Ask::Write { words: [_], .. } => WRITE_REGISTER,
-        Ask::Write { .. } => WRITE_REGISTERS,
+        Ask::Write { table, values: [_], .. } if table.is_bits() => 5,
+        Ask::Write { values: [_], .. } => 6,
+        Ask::Write { table, .. } if table.is_bits() => 15,
+        Ask::Write { .. } => 16,
     }
 }
 
@@ -111,9 +127,9 @@ fn data_len(table: Table, count: u16) -> usize {
 
 /// The checksum of a frame; on the wire its low byte goes first.
 pub fn crc(bytes: &[u8]) -> u16 {
-    bytes.iter().fold(0xffff, |crc, byte| {
+    bytes.iter().fold(u16::MAX, |crc, byte| {
         (0..8).fold(crc ^ u16::from(*byte), |crc: u16, _| {
-            if crc & 1 == 1 { (crc >> 1) ^ 0xa001 } else { crc >> 1 }
+            if crc & 1 == 1 { (crc >> 1) ^ POLYNOMIAL } else { crc >> 1 }
         })
     })
 }

@@ -222,8 +222,8 @@ pub struct LineOf<'a> {
     pub period_ms: u32,
     pub timeout_ms: u32,
     /// Address and profile of each unit: "bays" (640 points in two blocks of 20 registers, and two
-    /// counters), "plain" (630 points in one block), "few" (64 in 4 registers), "panel" (64 numbers from 0, 8 texts of 8
-    /// characters from 1000) or "mute" (4 numbers that answer no write).
+    /// counters), "plain" (630 points in one block), "few" (64 in 4 registers), "panel" (64 numbers
+    /// from 0, 8 texts of 8 characters from 1000) or "mute" (4 numbers that answer no write).
     pub units: &'a [(u8, &'a str)],
 }
 

@@ -29,15 +29,22 @@ fn honest(address: u8, ask: Ask<'_>, seed: u8) -> Vec<u8> {
 
 #[test]
 fn frames_are_as_the_standard_prints_them() {
-    let words = [0x000a, 0x0102];
-    let read = |table| Ask::Read { table, first: 0x006b, count: 3 };
-    let table: [(Ask<'_>, &[u8]); 6] = [
-        (read(Table::Coil), &[17, 1, 0, 0x6b, 0, 3]),
-        (read(Table::Discrete), &[17, 2, 0, 0x6b, 0, 3]),
-        (read(Table::Holding), &[17, 3, 0, 0x6b, 0, 3]),
-        (read(Table::Input), &[17, 4, 0, 0x6b, 0, 3]),
-        (Ask::Write { first: 1, words: &[3] }, &[17, 6, 0, 1, 0, 3]),
-        (Ask::Write { first: 1, words: &words }, &[17, 16, 0, 1, 0, 2, 4, 0, 10, 1, 2]),
+    let words = [10, 258];
+    let coil = |values| Ask::Write { table: Table::Coil, first: 19, values };
+    let read = |table| Ask::Read { table, first: 107, count: 3 };
+    let table: [(Ask<'_>, &[u8]); 9] = [
+        (read(Table::Coil), &[17, 1, 0, 107, 0, 3]),
+        (read(Table::Discrete), &[17, 2, 0, 107, 0, 3]),
+        (read(Table::Holding), &[17, 3, 0, 107, 0, 3]),
+        (read(Table::Input), &[17, 4, 0, 107, 0, 3]),
+        (Ask::Write { table: Table::Holding, first: 1, values: &[3] }, &[17, 6, 0, 1, 0, 3]),
+        (
+            Ask::Write { table: Table::Holding, first: 1, values: &words },
+            &[17, 16, 0, 1, 0, 2, 4, 0, 10, 1, 2],
+        ),
+        (coil(&[1]), &[17, 5, 0, 19, 0xff, 0]),
+        (coil(&[0]), &[17, 5, 0, 19, 0, 0]),
+        (coil(&[1, 0, 1, 1, 0, 0, 1, 1, 1, 0]), &[17, 15, 0, 19, 0, 10, 2, 0xcd, 1]),
     ];
     for (ask, bytes) in table {
         assert_eq!(encode(UNIT, ask), framed(bytes), "{ask:?}");
@@ -100,11 +107,11 @@ fn a_refusal_and_an_echoed_write_are_answers() {
     let mut listener = Listener::new(UNIT, read);
     let bits = [true, false, true, false, false, false, false, true, true];
     assert_eq!(listener.take(&framed(&[17, 2, 2, 0x85, 0x01])), Some(Answer::Bits(bits.into())));
-    let write = Ask::Write { first: 7, words: &[42] };
+    let write = Ask::Write { table: Table::Holding, first: 7, values: &[42] };
     let mut listener = Listener::new(UNIT, write);
     assert_eq!(listener.take(&framed(&[17, 6, 0, 7, 0, 43])), None, "another value");
     assert_eq!(listener.take(&framed(&[17, 6, 0, 7, 0, 42])), Some(Answer::Written));
-    let write = Ask::Write { first: 7, words: &[42, 43] };
+    let write = Ask::Write { table: Table::Holding, first: 7, values: &[42, 43] };
     let mut listener = Listener::new(UNIT, write);
     assert_eq!(listener.take(&framed(&[17, 16, 0, 7, 0, 1])), None, "fewer registers");
     assert_eq!(listener.take(&framed(&[17, 16, 0, 7, 0, 2])), Some(Answer::Written));
@@ -158,7 +165,7 @@ fn piece() -> impl Strategy<Value = Piece> {
 }
 
 fn ask() -> impl Strategy<Value = Ask<'static>> {
-    const WORDS: [u16; 123] = [0x1103; 123];
+    const WORDS: [u16; 123] = [4_355; 123];
     let table = vec![Table::Coil, Table::Discrete, Table::Holding, Table::Input];
     prop_oneof![
         (prop::sample::select(table), any::<u16>(), 1u16..2_001).prop_map(
@@ -167,8 +174,10 @@ fn ask() -> impl Strategy<Value = Ask<'static>> {
                 Ask::Read { table, first, count }
             }
         ),
-        (any::<u16>(), 1usize..124)
-            .prop_map(|(first, count)| Ask::Write { first, words: &WORDS[..count] }),
+        (any::<bool>(), any::<u16>(), 1usize..124).prop_map(|(bits, first, count)| {
+            let table = if bits { Table::Coil } else { Table::Holding };
+            Ask::Write { table, first, values: &WORDS[..count] }
+        }),
     ]
 }
 
