@@ -5,8 +5,8 @@
 //! gateway is behind (a newer one comes with the next sweep), and a silent unit sends nothing,
 //! because the gateway judges freshness.
 //!
-//! `plan`, `decode`, `breaker`, `budget`, `pace`, `write`, `signs` and `agenda` decide and do no
-//! IO; `line` does IO and decides nothing.
+//! `plan`, `split`, `decode`, `policy`, `breaker`, `budget`, `pace`, `write`, `signs` and `agenda`
+//! decide and do no IO; `line` does IO and decides nothing.
 
 pub mod agenda;
 pub mod breaker;
@@ -16,7 +16,9 @@ mod line;
 mod mailbox;
 pub mod pace;
 pub mod plan;
+pub mod policy;
 pub mod signs;
+pub mod split;
 mod status;
 pub mod write;
 
