@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn probes_that_cost_much_are_rarer() {
-        // A time-out of 3 s: at most 2 % of an hour, 72 s, so 24 probes after the first three tries.
+        // A time-out of 3 s: 2 % of an hour is 72 s, so 24 probes after the first three tries.
         let (tries, _) = an_hour(1, true, Duration::from_secs(3));
         assert!((20..=28).contains(&tries), "{tries} tries in an hour");
         // Alone on its line nobody is hurt.

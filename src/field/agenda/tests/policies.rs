@@ -53,7 +53,7 @@ fn a_missing_register_costs_its_own_points_and_no_others() {
         };
     bus.run(20_000);
     let known = &bus.last[&1].known;
-    let expected: Vec<u64> = (0..10).map(|n| if n == 5 { !(0xffff << 16) } else { !0 }).collect();
+    let expected: Vec<u64> = (0..10).map(|n| if n == 5 { !(u64::from(u16::MAX) << 16) } else { !0 }).collect();
     assert_eq!(known, &expected);
     let status = bus.agenda.status();
     assert_eq!((status.units[1].blocks_cut, status.units[1].left_out), (1, 1));
