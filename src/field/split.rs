@@ -9,7 +9,7 @@
 //! everything costs its line a handful of requests a sweep, not one for every register.
 
 use crate::field::pace::{Delay, Jitter};
-use crate::field::plan::{Block, Part, Plan};
+use crate::field::plan::{Block, Plan, answer_length, pieces};
 use crate::time::Mono;
 
 /// The first wait before a refused block is tried whole again, in milliseconds: as long as a small
@@ -141,6 +141,7 @@ impl Reads {
     /// It was refused; `cut` says whether less of it may be answered.
     pub fn refused(&mut self, now: Mono, cut: bool, jitter: &mut Jitter) -> Refused {
         let cuts_left = self.cuts < CUTS_A_SWEEP_MAX;
+        let lengths = self.other_lengths();
         let Some(entry) = self.entries.get_mut(self.entry) else {
             return Refused::Known;
         };
@@ -157,13 +158,13 @@ impl Reads {
             Some(at) => at..at + 1,
         };
         let at = range.start;
-        let Some(piece) = entry.pieces.get_mut(at) else {
+        let Some(piece) = entry.pieces.get(at) else {
             return Refused::Known;
         };
-        let parts = if cut { halves(&piece.block) } else { Vec::new() };
+        let parts = if cut { pieces(&piece.block, &lengths) } else { Vec::new() };
         if parts.is_empty() {
-            piece.left_out = true;
             let items = piece.block.count;
+            entry.pieces[at].left_out = true;
             self.step_over();
             return Refused::LeftOut(items);
         }
@@ -173,8 +174,8 @@ impl Reads {
         }
         self.cuts += 1;
         let count = parts.len();
-        let pieces = parts.into_iter().map(|block| Piece { block, left_out: false });
-        entry.pieces.splice(range, pieces);
+        let parts = parts.into_iter().map(|block| Piece { block, left_out: false });
+        entry.pieces.splice(range, parts);
         Refused::Cut(count)
     }
 
@@ -198,53 +199,27 @@ impl Reads {
         u32::try_from(cut).unwrap_or(u32::MAX)
     }
 
+    /// The lengths of the answers to everything else that is asked for in the same table.
+    fn other_lengths(&self) -> Vec<u32> {
+        let Some(table) = self.asked().map(|block| block.table) else {
+            return Vec::new();
+        };
+        let mut lengths = Vec::new();
+        for (n, entry) in self.entries.iter().enumerate() {
+            let ours = |at: usize| n == self.entry && self.piece.is_none_or(|piece| piece == at);
+            let whole = entry.pieces.is_empty().then_some(&entry.whole).filter(|_| !ours(0));
+            let pieces = entry.pieces.iter().enumerate().filter(|(at, _)| !ours(*at));
+            let blocks = whole.into_iter().chain(pieces.map(|(_, piece)| &piece.block));
+            let same = blocks.filter(|block| block.table == table);
+            lengths.extend(same.map(|block| answer_length(table, block.count.into())));
+        }
+        lengths
+    }
+
     fn next_entry(&mut self) {
         self.entry += 1;
         self.piece = None;
     }
-}
-
-/// Smaller blocks that cover the same: what lies between holes, else two halves. Nothing where
-/// the block is one step.
-fn halves(block: &Block) -> Vec<Block> {
-    let mut covered: Vec<(u16, u16)> =
-        block.parts.iter().map(|part| (part.offset, part.offset + part.items)).collect();
-    covered.sort_unstable();
-    let mut runs: Vec<(u16, u16)> = Vec::new();
-    for (start, end) in covered {
-        match runs.last_mut() {
-            Some(run) if start <= run.1 => run.1 = run.1.max(end),
-            _ => runs.push((start, end)),
-        }
-    }
-    if runs != [(0, block.count)] {
-        return runs.into_iter().map(|(start, end)| cut(block, start, end)).collect();
-    }
-    let splits_nothing = |at: &u16| {
-        block.parts.iter().all(|part| {
-            let inside = part.offset < *at && *at < part.offset + part.items;
-            !inside || (*at - part.offset).is_multiple_of(part.step)
-        })
-    };
-    let middle = block.count / 2;
-    let border = (1..block.count).filter(splits_nothing).min_by_key(|at| at.abs_diff(middle));
-    border.map_or_else(Vec::new, |at| vec![cut(block, 0, at), cut(block, at, block.count)])
-}
-
-/// The items from `start` to before `end`, which split no step.
-fn cut(block: &Block, start: u16, end: u16) -> Block {
-    let part = |part: &Part| {
-        let from = part.offset.max(start);
-        let until = (part.offset + part.items).min(end);
-        (from < until).then(|| Part {
-            offset: from - start,
-            items: until - from,
-            number: part.number + (from - part.offset) / part.step * part.per_step,
-            ..*part
-        })
-    };
-    let parts = block.parts.iter().filter_map(part).collect();
-    Block { table: block.table, first: block.first + start, count: end - start, parts }
 }
 
 #[cfg(test)]
@@ -255,7 +230,7 @@ mod tests {
 
     use super::*;
     use crate::field::plan::tests::{any_unit, counters, detectors, profile};
-    use crate::field::plan::{HOLE_MAX, Kind, plan};
+    use crate::field::plan::{HOLE_MAX, Kind, Part, plan};
     use crate::profile::Table;
     use crate::site::BayIx;
 
@@ -267,12 +242,12 @@ mod tests {
         let ranges = |blocks: &[Block]| -> Vec<(u16, u16)> {
             blocks.iter().map(|block| (block.first, block.count)).collect()
         };
-        let runs = halves(block);
+        let runs = pieces(block, &[]);
         assert_eq!(ranges(&runs), [(0, 2), (10, 4)]);
-        assert_eq!(ranges(&halves(&runs[0])), [(0, 1), (1, 1)]);
-        let pairs = halves(&runs[1]);
+        assert_eq!(ranges(&pieces(&runs[0], &[])), [(0, 1), (1, 1)]);
+        let pairs = pieces(&runs[1], &[]);
         assert_eq!(ranges(&pairs), [(10, 2), (12, 2)]);
-        assert_eq!((pairs[1].parts[0].number, halves(&pairs[1])), (1, vec![]));
+        assert_eq!((pairs[1].parts[0].number, pieces(&pairs[1], &[])), (1, vec![]));
     }
 
     #[test]
@@ -383,6 +358,7 @@ mod tests {
                 Kind::Detect => 0,
                 Kind::Fault => 1,
                 Kind::Counters => 2,
+                Kind::Contacts => 3,
             };
             (0..part.items / part.step).map(move |n| {
                 let at = first + n * part.step;
