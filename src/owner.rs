@@ -428,6 +428,8 @@ mod tests {
                 occupied: vec![0],
                 known: vec![u64::MAX],
                 counters: vec![0, 0],
+                contacts: 0,
+                contacts_known: 0,
             };
             self.readings.send(reading).await.unwrap();
             let mut follow = self.handle.follow();
