@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use read::{Bays, Contacts, Counters, Distance, Layout, Meaning, Number, WordOrder};
-pub use vector::{Run, Shown, Vector};
+pub use vector::{Run, Shown, Switched, Vector};
 
 use crate::site::{Face, Turn};
 

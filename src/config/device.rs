@@ -5,6 +5,7 @@ mod reads;
 use super::check::Rules;
 use super::file::SignKindName;
 use super::writing;
+use crate::field::vector;
 use crate::profile::{Format, Profile};
 use crate::site::{Face, Turn};
 
@@ -63,18 +64,9 @@ pub fn fits(rules: &mut Rules, key: &str, format: Format, face: &Face, kind: Sig
 
 /// What holds for every device profile.
 pub fn profile(rules: &mut Rules, key: &str, profile: &Profile) {
-    let Profile {
-        id: _,
-        source,
-        bays,
-        counters,
-        contacts,
-        sign,
-        callout,
-        lamps,
-        outputs,
-        vectors: _,
-    } = profile;
+    let before = rules.problems.len();
+    let Profile { id: _, source, bays, counters, contacts, sign, callout, lamps, outputs, vectors } =
+        profile;
     if source.trim().is_empty() {
         rules.refuse(format!("{key}.source"), "is empty: say where the register map comes from");
     }
@@ -108,6 +100,12 @@ pub fn profile(rules: &mut Rules, key: &str, profile: &Profile) {
             u32::from(display.base) + u32::from(display.stride) * u32::from(display.displays);
         if last > 65_536 {
             rules.refuse(format!("{key}.base"), "the displays run past address 65535");
+        }
+    }
+    // Only what holds by all rules can be planned and read.
+    if !vectors.is_empty() && rules.problems.len() == before {
+        for (name, why) in vector::failures(profile) {
+            rules.refuse(format!("{key}.vector[{name}]"), why);
         }
     }
 }

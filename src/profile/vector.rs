@@ -24,6 +24,10 @@ pub struct Vector {
     pub contacts: Option<String>,
     pub sign: Option<Shown>,
     pub callout: Option<Shown>,
+    /// `to` is a colour.
+    pub lamp: Option<Switched>,
+    /// `to` is "on" or "off".
+    pub output: Option<Switched>,
 }
 
 /// Items of a table from an address on; in a table of bits 0 or 1.
@@ -33,6 +37,16 @@ pub struct Run {
     pub table: Table,
     pub first: u16,
     pub items: Vec<u16>,
+}
+
+/// A lamp or an output, what it is set to, and what is written where for it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Switched {
+    pub index: u16,
+    pub to: String,
+    pub at: u16,
+    pub item: u16,
 }
 
 /// A face on one of the unit's displays, and the registers that show it.
