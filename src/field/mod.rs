@@ -24,6 +24,7 @@ pub mod rtu;
 pub mod signs;
 pub mod split;
 mod status;
+pub mod vector;
 pub mod write;
 
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
