@@ -220,7 +220,8 @@ pub struct LineOf<'a> {
     pub period_ms: u32,
     pub timeout_ms: u32,
     /// Address and profile of each unit: "bays" (640 points in two blocks of 20 registers, and two
-    /// counters), "plain" (630 points in one block), "panel" (64 numbers from 0, 8 texts of 8
+    /// counters), "plain" (630 points in one block), "dense" (256
+    /// points with faults and two counters, all in one block of 36 registers), "panel" (64 numbers from 0, 8 texts of 8
     /// characters from 1000) or "mute" (4 numbers that answer no write).
     pub units: &'a [(u8, &'a str)],
 }
@@ -239,11 +240,15 @@ pub fn site(lines: &[LineOf<'_>], signs: &str) -> Arc<Site> {
             text += &format!(
                 "[[line.unit]]\nid = \"u{n}-{unit}\"\naddress = {unit}\nprofile = \"{profile}\"\n"
             );
-            if matches!(*profile, "bays" | "plain") {
+            if matches!(*profile, "bays" | "plain" | "dense") {
                 zones += &format!(
                     "[[garage.level.zone]]\nid = \"z{n}-{unit}\"\nbays = \"1-{}\"\n\
                      unit = \"u{n}-{unit}\"\nfirst_point = 0\nwalk_s = 30\n",
-                    if *profile == "bays" { 640 } else { 630 }
+                    match *profile {
+                        "bays" => 640,
+                        "dense" => 256,
+                        _ => 630,
+                    }
                 );
             }
         }
@@ -321,6 +326,16 @@ counters = { table = "holding", base = 100, count = 2, word_order = "high-first"
 id = "plain"
 source = "a test"
 bays = { table = "holding", base = 0, points = 630, layout = { kind = "bits" } }
+[[profile]]
+id = "dense"
+source = "a test"
+counters = { table = "holding", base = 32, count = 2, word_order = "high-first" }
+[profile.bays]
+table = "holding"
+base = 0
+points = 256
+layout = { kind = "bits" }
+fault_base = 16
 [[profile]]
 id = "panel"
 source = "a test"
