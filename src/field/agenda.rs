@@ -14,13 +14,14 @@ use tracing::{debug, info, warn};
 
 use crate::field::breaker::{Breaker, Change, State};
 use crate::field::decode::{Items, Sweep};
+use crate::field::orders::{Batch, Orders, Step};
 use crate::field::pace::{Delay, Grid, Jitter};
+use crate::field::places::{Kind, Owner, places};
 use crate::field::plan::{HOLE_MAX, Plan, plan};
-use crate::field::signs::{Batch, Signs, places};
-use crate::field::status::{LineState, LineStatus, UnitState};
+use crate::field::status::{LineState, LineStatus, OutputStatus, SignStatus, UnitState};
 use crate::gateway::Reading;
 use crate::profile::Table;
-use crate::site::{Face, LineIx, Site, UnitIx};
+use crate::site::{LineIx, Site, UnitIx};
 use crate::time::Mono;
 
 /// The first wait before connecting again, in milliseconds.
@@ -56,8 +57,12 @@ pub enum Job {
     },
     Write {
         address: u8,
+        /// Coils or holding registers.
+        table: Table,
         first: u16,
-        words: Vec<u16>,
+        /// Registers, or 0 and 1 for coils; one by function 6 or 5, more by 16 or 15.
+        values: Vec<u16>,
+        /// False where no answer comes.
         replies: bool,
     },
     /// Nothing until then, or until something new is wanted.
@@ -101,6 +106,7 @@ enum Doing {
     Connecting,
     Reading { unit: usize },
     Writing(Batch),
+    ReadingBack(Batch),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -150,7 +156,7 @@ pub struct Agenda {
     id: String,
     endpoint: String,
     units: Vec<Unit>,
-    signs: Signs,
+    signs: Orders,
     grid: Grid,
     round: Round,
     link: Link,
@@ -169,7 +175,13 @@ pub struct Agenda {
 
 impl Agenda {
     /// A line whose first sweep begins at `first`; `status` carries counters on from before.
-    pub fn new(site: &Site, line: LineIx, first: Mono, seed: u64, status: LineStatus) -> Agenda {
+    pub fn new(
+        site: &Site,
+        line: LineIx,
+        first: Mono,
+        seed: u64,
+        mut status: LineStatus,
+    ) -> Agenda {
         let table = &site.lines[line.at()];
         let unit = |ix: &UnitIx| {
             let unit = &site.units[ix.at()];
@@ -191,12 +203,14 @@ impl Agenda {
                 write_refused: false,
             }
         };
-        let places: Vec<_> = places(site, line).into_iter().map(|(_, place)| place).collect();
+        let places = places(site, line);
+        note_owners(&mut status, places.iter().map(|(owner, _)| *owner));
+        let places: Vec<_> = places.into_iter().map(|(_, place)| place).collect();
         Agenda {
             id: table.id.clone(),
             endpoint: table.wire.to_string(),
             units: table.units.iter().map(unit).collect(),
-            signs: Signs::new(&places),
+            signs: Orders::new(&places),
             grid: Grid::new(first, Duration::from_millis(table.period_ms.into())),
             round: Round::default(),
             link: Link::Cut { retry_at: Mono(0) },
@@ -212,9 +226,9 @@ impl Agenda {
         }
     }
 
-    /// A sign of the line, by its place, should show this.
-    pub fn want(&mut self, slot: usize, face: &Face) {
-        self.signs.want(slot, face);
+    /// A place of the line, by its number, should hold this.
+    pub fn want(&mut self, slot: usize, values: &[u16]) {
+        self.signs.want(slot, values);
     }
 
     /// No more reads; signs that are not up to date get one more try.
@@ -227,15 +241,42 @@ impl Agenda {
 
     /// The counters, brought up to date.
     pub fn status(&mut self) -> &mut LineStatus {
-        for (n, (unit, status)) in self.units.iter().zip(&mut self.status.units).enumerate() {
+        for (unit, status) in self.units.iter().zip(&mut self.status.units) {
             status.state = match unit.breaker.state() {
                 State::Closed { failures: 0 } => UnitState::Ok,
                 State::Closed { .. } => UnitState::Suspect,
                 State::Open { .. } => UnitState::Open,
             };
-            (status.signs_desired, status.signs_confirmed) = self.signs.counts(n);
+            (status.signs_desired, status.signs_confirmed) = (0, 0);
         }
+        self.note_shown();
         &mut self.status
+    }
+
+    /// What is wanted and what is known to be so.
+    fn note_shown(&mut self) {
+        let LineStatus { units, signs, outputs, lamps, .. } = &mut self.status;
+        let (mut signs, mut outputs) = (signs.iter_mut(), outputs.iter_mut());
+        (lamps.desired, lamps.confirmed) = (0, 0);
+        for shown in self.signs.shown() {
+            let (wanted, confirmed) = (u32::from(shown.wanted), u32::from(shown.confirmed));
+            match shown.kind {
+                Kind::Sign => {
+                    units[shown.unit].signs_desired += wanted;
+                    units[shown.unit].signs_confirmed += confirmed;
+                    let sign = signs.next().expect("a status for each sign");
+                    (sign.confirmed, sign.written_at) = (shown.confirmed, shown.written_at);
+                }
+                Kind::Output => {
+                    let output = outputs.next().expect("a status for each output");
+                    (output.confirmed, output.written_at) = (shown.confirmed, shown.written_at);
+                }
+                Kind::Lamp => {
+                    lamps.desired += wanted;
+                    lamps.confirmed += confirmed;
+                }
+            }
+        }
     }
 
     /// What to do now. Whatever it is, [`Agenda::done`] is told before the next question, except
@@ -286,16 +327,29 @@ impl Agenda {
 
     fn next_write(&mut self, now: Mono) -> Option<Job> {
         let (units, stopping) = (&self.units, self.stopping.is_some());
-        let batch = self.signs.next(now, |unit| match units[unit].breaker.state() {
+        let step = self.signs.next(now, |unit| match units[unit].breaker.state() {
             State::Closed { .. } => true,
             State::Open { until } => until <= now && !stopping,
         })?;
         self.writes_in_a_row += 1;
-        self.status.units[batch.unit].writes_total += 1;
-        let address = self.units[batch.unit].address;
-        let (first, words, replies) = (batch.first, batch.words.clone(), batch.replies);
-        self.doing = Doing::Writing(batch);
-        Some(Job::Write { address, first, words, replies })
+        let job = match step {
+            Step::Write(batch) => {
+                self.status.units[batch.unit].writes_total += 1;
+                let address = self.units[batch.unit].address;
+                let (table, first, replies) = (batch.table, batch.first, batch.replies);
+                let values = batch.values.clone();
+                self.doing = Doing::Writing(batch);
+                Job::Write { address, table, first, values, replies }
+            }
+            Step::ReadBack(batch) => {
+                let address = self.units[batch.unit].address;
+                let (table, first) = (batch.table, batch.first);
+                let count = u16::try_from(batch.values.len()).expect("a write has a spec's limit");
+                self.doing = Doing::ReadingBack(batch);
+                Job::Read { address, table, first, count }
+            }
+        };
+        Some(job)
     }
 
     fn next_read(&mut self, now: Mono) -> Option<Job> {
@@ -380,7 +434,12 @@ impl Agenda {
             Doing::Writing(batch) => {
                 self.quiet_until = now + self.units[batch.unit].gap;
                 self.note_answer(batch.unit, at, took, &outcome);
-                self.writing_done(now, batch, outcome);
+                self.writing_done(now, at, batch, outcome);
+                None
+            }
+            Doing::ReadingBack(batch) => {
+                self.note_answer(batch.unit, at, took, &outcome);
+                self.read_back_done(now, at, &batch, outcome);
                 None
             }
             Doing::Nothing => unreachable!("an outcome follows a job"),
@@ -481,33 +540,72 @@ impl Agenda {
         self.round.block = 0;
     }
 
-    fn writing_done(&mut self, now: Mono, batch: Batch, outcome: Outcome) {
-        let Batch { unit, first, slots, .. } = batch;
+    fn writing_done(&mut self, now: Mono, at: Mono, batch: Batch, outcome: Outcome) {
+        let unit = batch.unit;
         match outcome {
             Outcome::Written => {
-                self.signs.written(now, slots);
+                self.signs.written(now, at, batch);
                 self.units[unit].write_refused = false;
                 self.answered(now, unit);
             }
             // Nobody said that it arrived, so it says nothing about the unit.
-            Outcome::Sent => self.signs.written(now, slots),
+            Outcome::Sent => self.signs.written(now, at, batch),
             Outcome::Exception(code) if !GATEWAY_SILENT.contains(&code) => {
-                let state = &mut self.units[unit];
-                let again = std::mem::replace(&mut state.write_refused, true);
-                if again {
-                    debug!(unit = state.id, code, first, "unit refused a write");
-                } else {
-                    warn!(unit = state.id, code, first, "unit refuses a write");
-                }
-                self.status.units[unit].write_failures_total += 1;
-                self.signs.refused(now, slots, &mut self.jitter);
-                self.answered(now, unit);
+                self.refused(now, &batch, code, "a write");
             }
             _ => {
                 self.status.units[unit].write_failures_total += 1;
                 self.failed(now, unit, &outcome);
             }
         }
+    }
+
+    /// What was written is read again.
+    fn read_back_done(&mut self, now: Mono, at: Mono, batch: &Batch, outcome: Outcome) {
+        let unit = batch.unit;
+        let values = match outcome {
+            Outcome::Words(words) => words,
+            Outcome::Bits(bits) => bits.into_iter().map(u16::from).collect(),
+            Outcome::Exception(code) if !GATEWAY_SILENT.contains(&code) => {
+                return self.refused(now, batch, code, "reading back");
+            }
+            _ => {
+                self.status.units[unit].write_failures_total += 1;
+                return self.failed(now, unit, &outcome);
+            }
+        };
+        self.answered(now, unit);
+        let id = &self.units[unit].id;
+        for wrong in self.signs.read_back(now, at, batch, &values, &mut self.jitter) {
+            let place = self.signs.place(wrong.slot);
+            let (kind, first) = (place.kind, place.first);
+            if wrong.news {
+                warn!(unit = id, ?kind, first, "unit holds something else than was written to it");
+            } else {
+                debug!(unit = id, ?kind, first, "unit still holds something else");
+            }
+            let nth = self.signs.nth_of_kind(wrong.slot);
+            match kind {
+                Kind::Sign => self.status.signs[nth].mismatch_total += 1,
+                Kind::Output => self.status.outputs[nth].mismatch_total += 1,
+                Kind::Lamp => self.status.lamps.mismatch_total += 1,
+            }
+        }
+    }
+
+    /// The unit answered a write with a refusal.
+    fn refused(&mut self, now: Mono, batch: &Batch, code: u8, what: &str) {
+        let (unit, first) = (batch.unit, batch.first);
+        let state = &mut self.units[unit];
+        let again = std::mem::replace(&mut state.write_refused, true);
+        if again {
+            debug!(unit = state.id, code, first, "unit refused {what}");
+        } else {
+            warn!(unit = state.id, code, first, "unit refuses {what}");
+        }
+        self.status.units[unit].write_failures_total += 1;
+        self.signs.refused(now, batch, &mut self.jitter);
+        self.answered(now, unit);
     }
 
     /// The unit gave an answer.
@@ -547,6 +645,30 @@ impl Agenda {
         self.status.state = LineState::Connecting;
         self.link = Link::Cut { retry_at: now + wait };
     }
+}
+
+/// A status for everything that is written on the line, in the order of places; counters of an
+/// owner before this one go on.
+fn note_owners(status: &mut LineStatus, owners: impl Iterator<Item = Owner>) {
+    let (mut signs, mut outputs) = (Vec::new(), Vec::new());
+    for owner in owners {
+        match owner {
+            Owner::Sign(sign) => {
+                let before = status.signs.iter().find(|other| other.sign == sign);
+                let mismatch_total = before.map_or(0, |sign| sign.mismatch_total);
+                let (confirmed, written_at) = (false, None);
+                signs.push(SignStatus { sign, confirmed, written_at, mismatch_total });
+            }
+            Owner::Output(output) => {
+                let before = status.outputs.iter().find(|other| other.output == output);
+                let mismatch_total = before.map_or(0, |output| output.mismatch_total);
+                let (confirmed, written_at) = (false, None);
+                outputs.push(OutputStatus { output, confirmed, written_at, mismatch_total });
+            }
+            Owner::Lamp(_) => (),
+        }
+    }
+    (status.signs, status.outputs) = (signs, outputs);
 }
 
 #[cfg(test)]
