@@ -1,9 +1,9 @@
 //! Everything on Modbus: polls every line, hands readings to the gateway, writes its signs.
 //!
 //! One thread with its own runtime serves all lines, one owner task each. Nothing in here can
-//! block the gateway: what is to be written is left in a mailbox, readings are dropped and counted when the
-//! gateway is behind (a newer one comes with the next sweep), and a silent unit sends nothing,
-//! because the gateway judges freshness.
+//! block the gateway: what is to be written is left in a mailbox, readings are dropped and counted
+//! when the gateway is behind (a newer one comes with the next sweep), and a silent unit sends
+//! nothing, because the gateway judges freshness.
 //!
 //! `plan`, `decode`, `breaker`, `budget`, `pace`, `write`, `places`, `orders` and `agenda` decide
 //! and do no IO; `line` does IO and decides nothing.

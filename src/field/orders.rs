@@ -30,8 +30,8 @@ const RETRY_MAX_MS: u64 = 60_000;
 pub const REFRESH: Duration = Duration::from_secs(60);
 /// Places between two changed ones that are written along, as their own last value: that costs
 /// less than a frame of its own, some 30 characters on a serial line.
-const GAP_REGISTERS: u16 = 8;
-const GAP_BITS: u16 = 64;
+const GAP_WORDS_MAX: u16 = 8;
+const GAP_BITS_MAX: u16 = 64;
 
 /// One place.
 #[derive(Clone, Debug)]
@@ -72,7 +72,6 @@ impl Slot {
             && a.replies == b.replies
             && a.read_back == b.read_back
             && u32::from(a.first) + u32::from(a.width) == u32::from(b.first)
-            && next.wanted
             && (self.done, next.done) == (0, 0)
     }
 
@@ -264,7 +263,7 @@ impl Orders {
     fn run(&self, now: Mono, from: usize) -> Range<usize> {
         let slot = &self.slots[from];
         let (cap, refresh) = (slot.place.cap, slot.confirmed);
-        let gap_max = if slot.place.table.is_bits() { GAP_BITS } else { GAP_REGISTERS };
+        let gap_max = if slot.place.table.is_bits() { GAP_BITS_MAX } else { GAP_WORDS_MAX };
         let (mut start, mut end) = (from, from + 1);
         let (mut items, mut share) = (slot.place.width, slot.share);
         let fits =

@@ -177,10 +177,7 @@ fn what_reads_back_otherwise_is_counted_told_once_and_written_again_ever_more_ra
                 Step::Write(batch) => {
                     writes += 1;
                     orders.written(now, now, batch);
-                    assert!(
-                        matches!(orders.next(now, |_| false), None),
-                        "not asked where it may not"
-                    );
+                    assert!(orders.next(now, |_| false).is_none(), "not asked where it may not");
                 }
                 Step::ReadBack(batch) => {
                     // Place 1 keeps its own mind until minute five.
@@ -223,20 +220,30 @@ fn a_sign_waits_for_two_writes_at_the_most_and_lamps_still_get_every_second_one(
     (0..=50).for_each(|slot| orders.want(slot, &[0]));
     let mut lamps = 0;
     for n in 1..=100 {
+        // A new value before every single write.
         orders.want(0, &[n]);
-        let firsts = [0, 1].map(|_| {
-            let batch = write(&mut orders, Mono(0));
-            let first = batch.first;
-            orders.written(Mono(0), Mono(0), batch);
-            first
-        });
-        assert!(firsts.contains(&0) || n > 50, "sign {n} waits");
-        lamps += firsts.iter().filter(|first| **first > 0).count();
-        if orders.shown().all(|shown| shown.confirmed) {
-            break;
-        }
+        let batch = write(&mut orders, Mono(0));
+        assert_eq!(batch.first == 0, n % 2 == 1, "write {n}");
+        lamps += usize::from(batch.first > 0);
+        orders.written(Mono(0), Mono(0), batch);
     }
     assert_eq!(lamps, 50);
+    assert!(orders.shown().skip(1).all(|shown| shown.confirmed));
+}
+
+#[test]
+fn what_was_to_be_read_back_is_written_anew_after_a_loss() {
+    let lose: [fn(&mut Orders); 2] =
+        [|orders| orders.hold(0, Mono(0).plus_ms(1_000)), |orders| orders.forget(None)];
+    for (lose, due_ms) in lose.into_iter().zip([1_000, 0]) {
+        let mut orders = Orders::new(&[Place { read_back: true, ..place(0, 0) }]);
+        orders.want(0, &[1]);
+        let batch = write(&mut orders, Mono(0));
+        orders.written(Mono(0), Mono(0), batch);
+        lose(&mut orders);
+        assert_eq!(orders.due(|_| Mono(0)), Some(Mono(0).plus_ms(due_ms)));
+        assert_eq!(write(&mut orders, Mono(0).plus_ms(due_ms)).values, [1]);
+    }
 }
 
 #[test]
