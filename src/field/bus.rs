@@ -21,7 +21,6 @@ use crate::field::agenda::{Job, Outcome};
 use crate::field::line::{Line, Turns};
 use crate::field::port::{Heard, Port};
 use crate::field::rtu::{Answer, Ask, FRAME_MAX, Listener, answer_len, encode};
-use crate::profile::Table;
 use crate::site::{Framing, Unit};
 use crate::time::Mono;
 
@@ -132,8 +131,8 @@ impl<'a> Bus<'a> {
             Job::Read { address, table, first, count } => {
                 (*address, Ask::Read { table: *table, first: *first, count: *count }, true)
             }
-            Job::Write { address, first, words, replies } => {
-                let ask = Ask::Write { table: Table::Holding, first: *first, values: words };
+            Job::Write { address, table, first, values, replies } => {
+                let ask = Ask::Write { table: *table, first: *first, values };
                 (*address, ask, *replies)
             }
             Job::Connect | Job::Wait { .. } | Job::Finished => unreachable!("not an exchange"),
