@@ -139,8 +139,8 @@ fn lie_to(way: Way, baud: u32, name: &str, truth: bool, lie: fn(&Seen) -> Said) 
 
 #[test]
 fn a_late_answer_lands_in_no_other_block() {
-    // Every fifth answer, which is the second block's, comes one to three time-outs late; two of the three blocks of a unit
-    // have the same length, so that only the time tells their answers apart.
+    // Every fourth or fifth answer comes one to three time-outs late. Two things keep it from the
+    // next request: blocks of one unit differ in length, and a unit that was silent is left alone.
     side_by_side([(Way::Pty, 5), (Way::Pty, 4), (Way::Converter, 5), (Way::Converter, 4)].map(
         |(way, every)| {
             move || {
