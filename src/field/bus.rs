@@ -182,16 +182,11 @@ impl<'a> Bus<'a> {
         // A converter passes an answer on when it has all of it.
         let mut until = if port.is_stream() { last_by } else { first_by };
         let mut bytes = [0; FRAME_MAX];
-        loop {
-            match port.read(&mut bytes, until)? {
-                Heard::Bytes(count) => {
-                    self.quiet_since = Instant::now();
-                    until = last_by;
-                    if let Some(answer) = listener.take(&bytes[..count]) {
-                        return Ok(outcome(answer));
-                    }
-                }
-                Heard::Nothing => break,
+        while let Heard::Bytes(count) = port.read(&mut bytes, until)? {
+            self.quiet_since = Instant::now();
+            until = last_by;
+            if let Some(answer) = listener.take(&bytes[..count]) {
+                return Ok(outcome(answer));
             }
         }
         let heard = listener.heard();
