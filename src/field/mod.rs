@@ -45,9 +45,9 @@ pub use status::{
 const REST: Duration = Duration::from_secs(1);
 /// Threads for looking up names: a hanging resolver may hold this many.
 const LOOKUP_THREADS_MAX: usize = 4;
-/// Lines that begin their sweeps together: about two milliseconds of work. Spreading every line for
-/// itself took five times the CPU, nearly all of it for waking up (`tests/bench/field.rs`); and what
-/// comes together is decided, committed and sent upstream together.
+/// Lines that begin their sweeps together: about two milliseconds of work. Spreading every line
+/// for itself took five times the CPU, nearly all of it for waking up (`tests/bench/field.rs`); and
+/// what comes together is decided, committed and sent upstream together.
 const PHASE_LINES: usize = 64;
 /// What the thread gets to end after it was told to drop everything.
 const DROP_MAX: Duration = Duration::from_millis(200);
@@ -99,7 +99,9 @@ pub fn start(
         let places = places::places(&site, line);
         routes.add(&site, line, &places);
         let mailbox = Arc::new(Mailbox::new(places.iter().map(|(_, place)| place)));
-        let (status, status_rx) = watch::channel(LineStatus::new(line, &table.units));
+        let mut status = LineStatus::new(line, &table.units);
+        status.own(places.iter().map(|(owner, _)| *owner));
+        let (status, status_rx) = watch::channel(status);
         lines.push((mailbox.clone(), status_rx));
         owners.push(Line {
             site: site.clone(),

@@ -29,7 +29,7 @@ pub struct Seen {
     pub first: u16,
     /// How many are asked for, or the value of a single write.
     pub count: u16,
-    /// Registers of a write.
+    /// Registers of a write; coils as 0 and 1.
     pub words: Vec<u16>,
 }
 
@@ -132,6 +132,11 @@ fn serve(
         let word = |at: usize| u16::from_be_bytes([body[at], body[at + 1]]);
         let words = match body[0] {
             6 => vec![word(3)],
+            5 => vec![u16::from(word(3) != 0)],
+            15 => {
+                let bit = |n: usize| u16::from(body[6 + n / 8] >> (n % 8) & 1);
+                (0..usize::from(word(3))).map(bit).collect()
+            }
             16 => (0..usize::from(word(3))).map(|n| word(6 + 2 * n)).collect(),
             _ => Vec::new(),
         };
@@ -200,6 +205,23 @@ pub fn answer(seen: &Seen) -> Vec<u8> {
     frame(seen.transaction, seen.unit, &pdu)
 }
 
+/// An answer to a read with these items, registers or coils.
+pub fn holding(seen: &Seen, items: &[u16]) -> Act {
+    let mut pdu = vec![seen.function];
+    if matches!(seen.function, 1 | 2) {
+        let mut bytes = vec![0u8; items.len().div_ceil(8)];
+        for (n, item) in items.iter().enumerate() {
+            bytes[n / 8] |= u8::from(*item != 0) << (n % 8);
+        }
+        pdu.push(bytes.len() as u8);
+        pdu.extend(bytes);
+    } else {
+        pdu.push((items.len() * 2) as u8);
+        items.iter().for_each(|item| pdu.extend(item.to_be_bytes()));
+    }
+    Act::Bytes(frame(seen.transaction, seen.unit, &pdu))
+}
+
 /// A refusal.
 pub fn exception(seen: &Seen, code: u8) -> Act {
     Act::Bytes(frame(seen.transaction, seen.unit, &[seen.function | 0x80, code]))
@@ -221,7 +243,9 @@ pub struct LineOf<'a> {
     pub timeout_ms: u32,
     /// Address and profile of each unit: "bays" (640 points in two blocks of 20 registers, and two
     /// counters), "plain" (630 points in one block), "panel" (64 numbers from 0, 8 texts of 8
-    /// characters from 1000) or "mute" (4 numbers that answer no write).
+    /// characters from 1000), "mute" (4 numbers that answer no write),
+    /// "slow" (a text of 4 registers, one at a time) or "lit" (630 points, a lamp for each in coils
+    /// from 1000, and 8 outputs in coils from 2000 that are read back).
     pub units: &'a [(u8, &'a str)],
 }
 
@@ -239,12 +263,15 @@ pub fn site(lines: &[LineOf<'_>], signs: &str) -> Arc<Site> {
             text += &format!(
                 "[[line.unit]]\nid = \"u{n}-{unit}\"\naddress = {unit}\nprofile = \"{profile}\"\n"
             );
-            if matches!(*profile, "bays" | "plain") {
+            if matches!(*profile, "bays" | "plain" | "lit") {
                 zones += &format!(
                     "[[garage.level.zone]]\nid = \"z{n}-{unit}\"\nbays = \"1-{}\"\n\
                      unit = \"u{n}-{unit}\"\nfirst_point = 0\nwalk_s = 30\n",
                     if *profile == "bays" { 640 } else { 630 }
                 );
+                if *profile == "lit" {
+                    zones += &format!("lamps = \"u{n}-{unit}\"\n");
+                }
             }
         }
     }
@@ -330,6 +357,21 @@ base = 0
 stride = 1
 displays = 64
 format = { kind = "number", max = 9999, full = 10001, closed = 10002, blank = 10000 }
+[[profile]]
+id = "slow"
+source = "a test"
+[profile.sign]
+base = 50
+stride = 4
+displays = 2
+one_register = true
+format = { kind = "text", chars = 8 }
+[[profile]]
+id = "lit"
+source = "a test"
+bays = { table = "holding", base = 0, points = 630, layout = { kind = "bits" } }
+lamps = { table = "coil", base = 1000, points = 630, colours = { off = 0, green = 1 } }
+outputs = { table = "coil", base = 2000, count = 8, read_back = true }
 [[profile]]
 id = "mute"
 source = "a test"
