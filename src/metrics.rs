@@ -15,7 +15,7 @@ use prometheus::core::Collector;
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Histogram, HistogramOpts, TextEncoder};
 
-use crate::gateway::Snapshot;
+use crate::gateway::{OutputMode, Snapshot};
 use crate::record::Fullness;
 use crate::status::{LineState, Status, StoreState, UnitState, UplinkState};
 
@@ -133,6 +133,7 @@ impl Metrics {
         let mut page = Page::new();
         self.process(&mut page, snapshot, status);
         garages(&mut page, snapshot);
+        outputs(&mut page, snapshot, status);
         leases(&mut page, snapshot);
         lines(&mut page, snapshot, status);
         store(&mut page, status);
@@ -196,6 +197,29 @@ fn garages(page: &mut Page, snapshot: &Snapshot) {
     ] {
         let signs = snapshot.signs.iter().filter(|s| s.mode == mode).count();
         page.set("parkway_signs", &[("mode", name)], number(signs as u64));
+    }
+}
+
+fn outputs(page: &mut Page, snapshot: &Snapshot, status: &Status) {
+    for output in &snapshot.outputs {
+        let id = ("output", output.id.as_str());
+        if let Some(on) = output.on {
+            page.set("parkway_output_on", &[id], flag(on));
+        }
+        let by_staff = output.state != OutputMode::Auto;
+        page.set("parkway_output_by_staff", &[id], flag(by_staff));
+    }
+    for relay in &status.relays {
+        let id = ("output", relay.output.as_str());
+        page.set("parkway_output_confirmed", &[id], flag(relay.confirmed));
+        page.set("parkway_output_mismatches_total", &[id], number(relay.mismatches_total));
+    }
+    for line in status.lines.iter().filter(|line| line.lamps.wanted > 0) {
+        let (id, lamps) = ("line", &line.lamps);
+        let id = (id, line.id.as_str());
+        page.set("parkway_lamps_wanted", &[id], lamps.wanted.into());
+        page.set("parkway_lamps_confirmed", &[id], lamps.confirmed.into());
+        page.set("parkway_lamp_mismatches_total", &[id], number(lamps.mismatches_total));
     }
 }
 
@@ -385,9 +409,12 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
-    use crate::gateway::{GarageView, UnitView};
+    use crate::gateway::{GarageView, OutputView, UnitView};
     use crate::record::Tally;
-    use crate::status::{LaneView, LineUnitView, LineView, Ready, StoreView, UplinkView};
+    use crate::site::{GarageState, OutputKind};
+    use crate::status::{
+        LampsView, LaneView, LineUnitView, LineView, Ready, RelayView, StoreView, UplinkView,
+    };
 
     #[test]
     fn every_described_metric_is_on_a_full_page_and_no_other() {
@@ -416,6 +443,8 @@ mod tests {
             "parkway_garage_bays{garage=\"g\\\"1\",state=\"unknown\"} 2",
             "parkway_garage_class_free_bays{class=\"ev\",garage=\"g\\\"1\"} 7",
             "parkway_line_round_trip_seconds{line=\"l1\"} 0.0032",
+            "parkway_output_on{output=\"b1\"} 1",
+            "parkway_lamps_confirmed{line=\"l1\"} 8",
             "parkway_unit_age_seconds{unit=\"u1\"} 0.4",
             "parkway_backlog_records{lane=\"events\"} 12",
             "parkway_allocations_total{promise=\"bay\"} 5",
@@ -473,18 +502,31 @@ mod tests {
                 by_class: BTreeMap::from([("ev".into(), tally)]),
             }],
             units: vec![UnitView { id: "u1".into(), age_ms: Some(400), fresh: true, bays: 20 }],
+            outputs: vec![OutputView {
+                id: "b1".into(),
+                name: String::new(),
+                kind: OutputKind::Barrier,
+                garage: "g1".into(),
+                garage_state: GarageState::Full,
+                state: OutputMode::Auto,
+                by: None,
+                expires_in_s: None,
+                on: Some(true),
+            }],
             ..Snapshot::default()
         };
         snapshot.counts.granted.insert("bay", 5);
         let line = LineView {
             id: "l1".into(),
             last_round_trip_us: Some(3_200),
+            lamps: LampsView { wanted: 9, confirmed: 8, mismatches_total: 1 },
             units: vec![LineUnitView { id: "u1".into(), ..Default::default() }],
             ..Default::default()
         };
         let lane = LaneView { lane: "events".into(), backlog_records: 12, ..Default::default() };
         let status = Status {
             lines: vec![line],
+            relays: vec![RelayView { output: "b1".into(), ..Default::default() }],
             store: StoreView { lanes: vec![lane], last_commit_ms: Some(4), ..Default::default() },
             uplink: UplinkView { commands_refused_total: 3, ..Default::default() },
             ready: Ready { store: true, polled: true, stopping: false },

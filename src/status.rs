@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 #[derive(Clone, PartialEq, Debug, Default, Serialize, ToSchema)]
 pub struct Status {
     pub lines: Vec<LineView>,
+    pub relays: Vec<RelayView>,
     pub store: StoreView,
     pub uplink: UplinkView,
     pub ready: Ready,
@@ -57,6 +58,30 @@ pub struct LineView {
     /// From the last request's first byte to its answer's last; absent before the first answer.
     pub last_round_trip_us: Option<u64>,
     pub units: Vec<LineUnitView>,
+    pub lamps: LampsView,
+}
+
+/// The lamps of a line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, ToSchema)]
+pub struct LampsView {
+    /// Lamps that should have a colour.
+    pub wanted: u32,
+    /// Of these, the ones that took it.
+    pub confirmed: u32,
+    /// How often something else was read back.
+    pub mismatches_total: u64,
+}
+
+/// An output as its line sees it.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, ToSchema)]
+pub struct RelayView {
+    pub output: String,
+    /// What was ordered arrived, and was read back where the unit can be read.
+    pub confirmed: bool,
+    /// Seconds since it last arrived; absent before the first time.
+    pub age_s: Option<u64>,
+    /// How often something else was read back.
+    pub mismatches_total: u64,
 }
 
 /// Whether a line's socket is open.

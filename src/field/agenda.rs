@@ -22,8 +22,8 @@ use tracing::{info, warn};
 use crate::field::breaker::Budget;
 use crate::field::orders::{Batch, Orders};
 use crate::field::pace::{Delay, Grid, Jitter};
-use crate::field::places::{Kind, Owner, places};
-use crate::field::status::{LineState, LineStatus, OutputStatus, SignStatus};
+use crate::field::places::{Kind, places};
+use crate::field::status::{LineState, LineStatus};
 use crate::gateway::Reading;
 use crate::profile::Table;
 use crate::site::{LineIx, Site};
@@ -150,7 +150,7 @@ impl Agenda {
     ) -> Agenda {
         let table = &site.lines[line.at()];
         let places = places(site, line);
-        note_owners(&mut status, places.iter().map(|(owner, _)| *owner));
+        status.own(places.iter().map(|(owner, _)| *owner));
         let places: Vec<_> = places.into_iter().map(|(_, place)| place).collect();
         let period = Duration::from_millis(table.period_ms.into());
         Agenda {
@@ -340,30 +340,6 @@ impl Agenda {
         self.status.state = LineState::Up;
         self.link = Link::Up;
     }
-}
-
-/// A status for everything that is written on the line, in the order of places; counters of an
-/// owner before this one go on.
-fn note_owners(status: &mut LineStatus, owners: impl Iterator<Item = Owner>) {
-    let (mut signs, mut outputs) = (Vec::new(), Vec::new());
-    for owner in owners {
-        match owner {
-            Owner::Sign(sign) => {
-                let before = status.signs.iter().find(|other| other.sign == sign);
-                let mismatch_total = before.map_or(0, |sign| sign.mismatch_total);
-                let (confirmed, written_at) = (false, None);
-                signs.push(SignStatus { sign, confirmed, written_at, mismatch_total });
-            }
-            Owner::Output(output) => {
-                let before = status.outputs.iter().find(|other| other.output == output);
-                let mismatch_total = before.map_or(0, |output| output.mismatch_total);
-                let (confirmed, written_at) = (false, None);
-                outputs.push(OutputStatus { output, confirmed, written_at, mismatch_total });
-            }
-            Owner::Lamp(_) => (),
-        }
-    }
-    (status.signs, status.outputs) = (signs, outputs);
 }
 
 #[cfg(test)]

@@ -106,7 +106,9 @@ pub fn start(
         let places = places::places(&site, line);
         routes.add(&site, line, &places);
         let mailbox = Arc::new(Mailbox::new(places.iter().map(|(_, place)| place)));
-        let (status, status_rx) = watch::channel(LineStatus::new(line, &table.units));
+        let mut status = LineStatus::new(line, &table.units);
+        status.own(places.iter().map(|(owner, _)| *owner));
+        let (status, status_rx) = watch::channel(status);
         lines.push((mailbox.clone(), status_rx));
         let owner = Line {
             site: site.clone(),

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::field::places::Owner;
 use crate::site::{LineIx, OutputIx, SignIx, UnitIx};
 use crate::time::Mono;
 
@@ -159,5 +160,29 @@ impl LineStatus {
             outputs: Vec::new(),
             lamps: LampsStatus::default(),
         }
+    }
+
+    /// A status for everything that is written on the line, in the order of places; counters of an
+    /// owner before this one go on.
+    pub fn own(&mut self, owners: impl Iterator<Item = Owner>) {
+        let (mut signs, mut outputs) = (Vec::new(), Vec::new());
+        for owner in owners {
+            match owner {
+                Owner::Sign(sign) => {
+                    let before = self.signs.iter().find(|other| other.sign == sign);
+                    let mismatch_total = before.map_or(0, |sign| sign.mismatch_total);
+                    let (confirmed, written_at) = (false, None);
+                    signs.push(SignStatus { sign, confirmed, written_at, mismatch_total });
+                }
+                Owner::Output(output) => {
+                    let before = self.outputs.iter().find(|other| other.output == output);
+                    let mismatch_total = before.map_or(0, |output| output.mismatch_total);
+                    let (confirmed, written_at) = (false, None);
+                    outputs.push(OutputStatus { output, confirmed, written_at, mismatch_total });
+                }
+                Owner::Lamp(_) => (),
+            }
+        }
+        (self.signs, self.outputs) = (signs, outputs);
     }
 }

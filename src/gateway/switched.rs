@@ -103,7 +103,9 @@ proptest! {
                 let fresh = story.gateway.units[0].fresh;
                 let expected = match (bay.closures > 0 || bay.quarantine.is_some(), bay.sensed) {
                     (true, _) => "off",
-                    (false, Sensed::Unknown) => if fresh { "yellow" } else { "off" },
+                    (false, Sensed::Unknown) if fresh => "yellow",
+                    (false, Sensed::Unknown) if bay.lease.is_some() => "red",
+                    (false, Sensed::Unknown) => "off",
                     (false, Sensed::Occupied) => "red",
                     (false, Sensed::Free) if bay.presumed.is_some() => "red",
                     (false, Sensed::Free) if bay.lease.is_some() => "red",

@@ -9,6 +9,7 @@ mod drivers;
 mod error;
 mod guard;
 mod openapi;
+mod outputs;
 mod page;
 mod server;
 mod staff;
@@ -100,6 +101,8 @@ fn routes() -> Vec<Route> {
         (Method::GET, "/v1/closures", get(staff::closures)),
         (Method::POST, "/v1/closures", post(staff::close)),
         (Method::POST, "/v1/openings", post(staff::open)),
+        (Method::GET, "/v1/outputs", get(outputs::list)),
+        (Method::PUT, "/v1/outputs/{id}", put(outputs::set)),
         (Method::GET, "/v1/signs", get(state::signs)),
         (Method::GET, "/v1/signs/stream", get(stream::signs)),
         (Method::GET, "/v1/signs/{id}", get(state::sign)),

@@ -3,7 +3,7 @@
 use axum::Json;
 use utoipa::OpenApi;
 
-use super::{drivers, page, staff, state, stream};
+use super::{drivers, outputs, page, staff, state, stream};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -23,6 +23,8 @@ use super::{drivers, page, staff, state, stream};
         staff::close,
         staff::open,
         staff::set_mode,
+        outputs::list,
+        outputs::set,
         state::signs,
         state::sign,
         state::state,

@@ -12,6 +12,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::error::{ApiError, ErrorReply};
+use super::outputs::{self, OutputReply};
 use super::{App, STATE_SHARED_FOR};
 use crate::gateway::{GarageView, SignView, Snapshot, UnitView};
 use crate::record::Tally;
@@ -41,6 +42,7 @@ pub struct StateReply {
     pub units: Vec<UnitView>,
     pub lines: Vec<LineView>,
     pub signs: Vec<SignReply>,
+    pub outputs: Vec<OutputReply>,
     pub uplink: UplinkView,
     pub store: StoreView,
 }
@@ -91,6 +93,7 @@ impl StateReply {
             at: snapshot.at.wall.to_string(),
             version: snapshot.version,
             ready: status.ready.all(),
+            outputs: outputs::replies(snapshot, &status),
             totals,
             leases_open: snapshot.leases_open,
             garages: snapshot.garages.clone(),

@@ -13,7 +13,7 @@ use tokio_stream::StreamExt as _;
 use utoipa::OpenApi as _;
 
 use super::*;
-use crate::gateway::{Report, SignMode, Snapshot};
+use crate::gateway::{OutputMode, Report, SignMode, Snapshot};
 use crate::site::{BayIx, ClassIx, Face};
 use crate::status::Ready;
 use bad::bad_requests;
@@ -91,6 +91,7 @@ async fn reports_and_orders_reach_the_owner_as_meant() {
     let site = &bench.app.context.site;
     let bay = site.target("g01/B1/A/003").unwrap();
     let sign = site.sign("s-g01").unwrap();
+    let output = site.output("bar-g01").unwrap();
     let by = || "Li".to_owned();
     let close = Ask::Close { target: bay, reason: "oil".into(), by: by(), expires_s: Some(60) };
     for (method, path, body, status, ask) in [
@@ -126,6 +127,13 @@ async fn reports_and_orders_reach_the_owner_as_meant() {
             204,
             Ask::SetMode { sign, mode: SignMode::Test, by: by() },
         ),
+        (
+            "PUT",
+            "/v1/outputs/bar-g01".to_owned(),
+            Some(json!({ "state": "off", "by": "Li", "expires_s": 90 })),
+            204,
+            Ask::SetOutput { output, mode: OutputMode::Off, by: by(), expires_s: Some(90) },
+        ),
     ] {
         let (got, reply) = bench.json(request(method, &path, body.map(|b| b.to_string()))).await;
         assert_eq!(got, status, "{method} {path}: {reply}");
@@ -141,7 +149,8 @@ async fn the_token_guards_all_but_health() {
     let bench = Bench::new();
     bench.token.send_replace(Some("s3cret".to_owned()));
     for (method, path, _) in routes() {
-        let path = path.replace("{lease}", "0a1b2c3d-1").replace("{id}", "s-g01");
+        let id = if path.contains("outputs") { "bar-g01" } else { "s-g01" };
+        let path = path.replace("{lease}", "0a1b2c3d-1").replace("{id}", id);
         let reply = bench.send(request(method.as_str(), &path, None)).await;
         let open = ["/healthz", "/readyz"].contains(&path.as_str());
         assert_eq!(reply.status() != 401, open, "{method} {path}");
@@ -195,6 +204,11 @@ async fn the_state_shows_what_the_gateway_and_the_adapters_say() {
     );
     assert_eq!(state["signs"][0]["shows"], "7");
     assert_eq!(state["signs"][0]["face"], json!({ "number": 7 }));
+    let (_, outputs) = bench.json(request("GET", "/v1/outputs", None)).await;
+    assert_eq!(outputs["outputs"], state["outputs"]);
+    let output = &outputs["outputs"][0];
+    assert_eq!((&output["on"], &output["state"]), (&json!(false), &json!("off")));
+    assert_eq!((&output["confirmed"], &output["age_s"]), (&json!(true), &json!(4)));
     assert_eq!(state["lines"][0]["state"], "up");
     assert_eq!(state["uplink"]["state"], "connecting");
     assert_eq!(state["store"]["state"], "opening");
@@ -255,6 +269,7 @@ async fn the_documents_bodies_have_the_keys_that_are_read() {
         ("CloseRequest", "POST", "/v1/closures"),
         ("OpenRequest", "POST", "/v1/openings"),
         ("ModeRequest", "PUT", "/v1/signs/s-g01/mode"),
+        ("OutputRequest", "PUT", "/v1/outputs/bar-g01"),
     ] {
         let schema = &document["components"]["schemas"][name];
         let keys = schema["properties"].as_object().unwrap_or_else(|| panic!("{name}: {schema}"));
@@ -266,7 +281,7 @@ async fn the_documents_bodies_have_the_keys_that_are_read() {
                 body[key] = match key.as_str() {
                     "at" => json!("n-cordon"),
                     "target" => json!("g01"),
-                    "mode" => json!("auto"),
+                    "mode" | "state" => json!("auto"),
                     _ => json!("x"),
                 };
             }

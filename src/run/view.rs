@@ -10,8 +10,8 @@ use crate::gateway::Snapshot;
 use crate::record::Lane;
 use crate::site::Site;
 use crate::status::{
-    LaneView, LineState, LineUnitView, LineView, Ready, Status, StoreState, StoreView, UnitState,
-    UplinkState, UplinkView,
+    LampsView, LaneView, LineState, LineUnitView, LineView, Ready, RelayView, Status, StoreState,
+    StoreView, UnitState, UplinkState, UplinkView,
 };
 use crate::time::{Clock, Now};
 use crate::{store, uplink};
@@ -28,8 +28,10 @@ pub fn viewer(config: &Config, clock: Clock, daemon: &Daemon) -> Viewer {
     let started = clock.now();
     Arc::new(move || {
         let now = clock.now();
+        let lines = field.status();
         Status {
-            lines: field.status().iter().map(|line| line_view(&site, line)).collect(),
+            lines: lines.iter().map(|line| line_view(&site, line)).collect(),
+            relays: lines.iter().flat_map(|line| relay_views(&site, line, now)).collect(),
             store: store_view(&store.status(), now),
             uplink: uplink_view(&uplink.status(), &broker, started, now),
             // The store is open, or was waited for and is done without: either is an answer.
@@ -67,7 +69,21 @@ fn line_view(site: &Site, line: &LineStatus) -> LineView {
             .filter(|us| *us > 0)
             .max(),
         units: line.units.iter().map(|unit| unit_view(site, unit)).collect(),
+        lamps: LampsView {
+            wanted: line.lamps.desired,
+            confirmed: line.lamps.confirmed,
+            mismatches_total: line.lamps.mismatch_total,
+        },
     }
+}
+
+fn relay_views(site: &Site, line: &LineStatus, now: Now) -> impl Iterator<Item = RelayView> {
+    line.outputs.iter().map(move |relay| RelayView {
+        output: site.outputs[relay.output.at()].id.clone(),
+        confirmed: relay.confirmed,
+        age_s: relay.written_at.map(|at| now.mono.ms_since(at) / 1_000),
+        mismatches_total: relay.mismatch_total,
+    })
 }
 
 fn unit_view(site: &Site, unit: &UnitStatus) -> LineUnitView {

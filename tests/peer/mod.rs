@@ -31,7 +31,7 @@ pub struct Seen {
     pub first: u16,
     /// How many are asked for, or the value of a single write.
     pub count: u16,
-    /// Registers of a write.
+    /// Registers of a write; coils as 0 and 1.
     pub words: Vec<u16>,
 }
 
@@ -134,6 +134,11 @@ fn serve(
         let word = |at: usize| u16::from_be_bytes([body[at], body[at + 1]]);
         let words = match body[0] {
             6 => vec![word(3)],
+            5 => vec![u16::from(word(3) != 0)],
+            15 => {
+                let bit = |n: usize| u16::from(body[6 + n / 8] >> (n % 8) & 1);
+                (0..usize::from(word(3))).map(bit).collect()
+            }
             16 => (0..usize::from(word(3))).map(|n| word(6 + 2 * n)).collect(),
             _ => Vec::new(),
         };
@@ -202,6 +207,23 @@ pub fn answer(seen: &Seen) -> Vec<u8> {
     frame(seen.transaction, seen.unit, &pdu)
 }
 
+/// An answer to a read with these items, registers or coils.
+pub fn holding(seen: &Seen, items: &[u16]) -> Act {
+    let mut pdu = vec![seen.function];
+    if matches!(seen.function, 1 | 2) {
+        let mut bytes = vec![0u8; items.len().div_ceil(8)];
+        for (n, item) in items.iter().enumerate() {
+            bytes[n / 8] |= u8::from(*item != 0) << (n % 8);
+        }
+        pdu.push(bytes.len() as u8);
+        pdu.extend(bytes);
+    } else {
+        pdu.push((items.len() * 2) as u8);
+        items.iter().for_each(|item| pdu.extend(item.to_be_bytes()));
+    }
+    Act::Bytes(frame(seen.transaction, seen.unit, &pdu))
+}
+
 /// A refusal.
 pub fn exception(seen: &Seen, code: u8) -> Act {
     Act::Bytes(frame(seen.transaction, seen.unit, &[seen.function | 0x80, code]))
@@ -224,7 +246,9 @@ pub struct LineOf<'a> {
     /// Address and profile of each unit: "bays" (640 points in two blocks of 20 registers, and two
     /// counters), "plain" (630 points in one block), "few" (64 in 4 registers), "dense" (256 points
     /// with faults and two counters, all in one block of 36 registers), "panel" (64 numbers from 0,
-    /// 8 texts of 8 characters from 1000) or "mute" (4 numbers that answer no write).
+    /// 8 texts of 8 characters from 1000), "mute" (4 numbers that answer no write), "slow" (a text
+    /// of 4 registers, one at a time) or "lit" (630 points, a lamp for each in coils from 1000, and
+    /// 8 outputs in coils from 2000 that are read back).
     pub units: &'a [(u8, &'a str)],
 }
 
@@ -253,7 +277,7 @@ pub fn site_of(lines: &[(String, &[(u8, &str)])], signs: &str) -> Arc<Site> {
             );
             let bays = match *profile {
                 "bays" => 640,
-                "plain" => 630,
+                "plain" | "lit" => 630,
                 "dense" => 256,
                 "few" => 64,
                 _ => 0,
@@ -263,6 +287,9 @@ pub fn site_of(lines: &[(String, &[(u8, &str)])], signs: &str) -> Arc<Site> {
                     "[[garage.level.zone]]\nid = \"z{n}-{unit}\"\nbays = \"1-{bays}\"\n\
                      unit = \"u{n}-{unit}\"\nfirst_point = 0\nwalk_s = 30\n"
                 );
+                if *profile == "lit" {
+                    zones += &format!("lamps = \"u{n}-{unit}\"\n");
+                }
             }
         }
     }
@@ -373,6 +400,21 @@ base = 0
 stride = 1
 displays = 64
 format = { kind = "number", max = 9999, full = 10001, closed = 10002, blank = 10000 }
+[[profile]]
+id = "slow"
+source = "a test"
+[profile.sign]
+base = 50
+stride = 4
+displays = 2
+one_register = true
+format = { kind = "text", chars = 8 }
+[[profile]]
+id = "lit"
+source = "a test"
+bays = { table = "holding", base = 0, points = 630, layout = { kind = "bits" } }
+lamps = { table = "coil", base = 1000, points = 630, colours = { off = 0, green = 1 } }
+outputs = { table = "coil", base = 2000, count = 8, read_back = true }
 [[profile]]
 id = "mute"
 source = "a test"

@@ -195,6 +195,26 @@ function signs(state) {
   });
 }
 
+function outputs(state) {
+  at("outputs-section").hidden = state.outputs.length === 0;
+  const manual = state.outputs.filter((o) => o.state !== "auto").length;
+  put(at("outputs-note"), `${state.outputs.length}${manual ? ` · ${manual} set by staff` : ""}`);
+  keep(at("outputs"), state.outputs, (o) => o.id, (output) => {
+    const node = make("div");
+    node.append(make("p", "head", output.name), make("p", "sub say"), make("p", "sub rest"));
+    return node;
+  }, (node, output) => {
+    const as = { true: "on", false: "off" }[output.on] ?? "as it was found";
+    const lost = output.on !== null && !output.confirmed;
+    node.className = lost ? "bad" : output.state === "auto" ? "" : "warn";
+    const end = output.expires_in_s === null ? "" : `, ${span(output.expires_in_s)} left`;
+    const who = output.state === "auto"
+      ? `${output.garage} is ${output.garage_state}` : `by ${output.by}${end}`;
+    put(node.children[1], lost ? `${as}, not confirmed` : as);
+    put(node.children[2], `${output.kind} · ${who}`);
+  });
+}
+
 function lineTrouble(line, units) {
   if (line.state !== "up") return ["bad", line.state];
   const names = (some) => some.map((u) => u.id).filter((id) => id !== line.id).join(", ");
@@ -256,6 +276,7 @@ function draw(state) {
   total(state);
   garages(state);
   signs(state);
+  outputs(state);
   lines(state);
   upstream(state);
   put(at("foot"), `parkway ${state.daemon}`);

@@ -9,6 +9,7 @@ const ASK: &str = "/v1/allocations";
 const LEASE: &str = "/v1/allocations/0a1b2c3d-1";
 const PARKED: &str = "/v1/allocations/0a1b2c3d-1/parked";
 const MODE: &str = "/v1/signs/s-g01/mode";
+const OUTPUT: &str = "/v1/outputs/bar-g01";
 
 pub fn bad_requests() -> Vec<BadRequest> {
     [not_json(), keys(), wrong_types(), bounds(), names(), refused(), staff(), paths()].concat()
@@ -141,7 +142,19 @@ fn refused() -> Vec<BadRequest> {
 
 /// Staff.
 fn staff() -> Vec<BadRequest> {
+    let order = |text: &str| text.replace('\'', "\"");
     vec![
+        ("PUT", "/v1/outputs/none", "{}".into(), 404, "unknown_output", Some("id")),
+        ("PUT", OUTPUT, order("{'by':'Li'}"), 400, "missing_field", Some("state")),
+        ("PUT", OUTPUT, order("{'state':'up','by':'L'}"), 422, "out_of_range", Some("state")),
+        (
+            "PUT",
+            OUTPUT,
+            order("{'state':'auto','by':'L','expires_s':9}"),
+            422,
+            "out_of_range",
+            Some("expires_s"),
+        ),
         (
             "POST",
             "/v1/closures",

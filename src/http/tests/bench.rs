@@ -11,12 +11,15 @@ use tower::ServiceExt as _;
 
 use super::super::*;
 use crate::gateway::{
-    Allocation, ClosureView, GarageView, LeaseId, Refusal, SignMode, SignView, Snapshot, UnitView,
+    Allocation, ClosureView, GarageView, LeaseId, OutputMode, OutputView, Refusal, SignMode,
+    SignView, Snapshot, UnitView,
 };
 use crate::owner::Urgent;
 use crate::record::{End, Fullness, Promise, Tally};
-use crate::site::{BayIx, ClassIx, Face, GarageIx, LevelIx, NodeIx, ZoneIx};
-use crate::status::{LineState, LineView, Ready, UplinkState, UplinkView};
+use crate::site::{
+    BayIx, ClassIx, Face, GarageIx, GarageState, LevelIx, NodeIx, OutputKind, ZoneIx,
+};
+use crate::status::{LineState, LineView, Ready, RelayView, UplinkState, UplinkView};
 use crate::time::Mono;
 
 pub const LEASE: LeaseId = LeaseId { run: 0x0a1b_2c3d, number: 1 };
@@ -183,6 +186,17 @@ pub fn picture() -> Snapshot {
             face: Face::Number(7),
             kind: "count",
         }],
+        outputs: vec![OutputView {
+            id: "bar-g01".into(),
+            name: "North barrier".into(),
+            kind: OutputKind::Barrier,
+            garage: "g01".into(),
+            garage_state: GarageState::Spaces,
+            state: OutputMode::Off,
+            by: Some("Li".into()),
+            expires_in_s: Some(60),
+            on: Some(false),
+        }],
         leases_open: 1,
         ..Snapshot::default()
     }
@@ -191,6 +205,12 @@ pub fn picture() -> Snapshot {
 pub fn adapters() -> Status {
     Status {
         lines: vec![LineView { id: "zc-01".into(), state: LineState::Up, ..Default::default() }],
+        relays: vec![RelayView {
+            output: "bar-g01".into(),
+            confirmed: true,
+            age_s: Some(4),
+            mismatches_total: 0,
+        }],
         uplink: UplinkView { state: UplinkState::Connecting, ..Default::default() },
         ready: Ready { store: true, polled: true, stopping: false },
         ..Default::default()
@@ -250,6 +270,10 @@ base = 0
 stride = 1
 displays = 64
 format = { kind = "number", max = 9999, full = 10001, closed = 10002, blank = 10000 }
+[[profile]]
+id = "io"
+source = "a test"
+outputs = { table = "coil", base = 0, count = 8 }
 [[line]]
 id = "zc-01"
 tcp = "127.0.0.1:1502"
@@ -261,6 +285,10 @@ profile = "zone-controller"
 id = "panel-1"
 address = 2
 profile = "panel"
+[[line.unit]]
+id = "io-1"
+address = 3
+profile = "io"
 [[garage]]
 id = "g01"
 name = "North"
@@ -282,6 +310,13 @@ unit = "panel-1"
 index = 0
 fallback = "blank"
 shows = ["g01"]
+[[output]]
+id = "bar-g01"
+unit = "io-1"
+index = 0
+kind = "barrier"
+garage = "g01"
+on_when = ["full"]
 "#;
 
 pub async fn connect(address: &str, path: &str) -> tokio::net::TcpStream {
