@@ -6,8 +6,8 @@ use std::ops::Range;
 use proptest::option;
 use proptest::prelude::*;
 
-use super::{Block, Contacts, Counters, HOLE_MAX, Kind, Layout, Plan, Profile, Table};
-use super::{answer_length, halves, items_per_point, plan};
+use super::{Block, Contacts, Counters, HOLE_MAX, Kind, Layout, Profile, Table};
+use super::{answer_length, items_per_point, pieces, plan};
 use crate::profile::{Bays, Distance, Meaning, Number, WordOrder};
 use crate::site::BayIx;
 
@@ -189,59 +189,66 @@ proptest! {
         prop_assert!(kinds.is_sorted(), "{kinds:?}");
     }
 
-    /// However often blocks are halved, the same is read from the same places, and a counter's
+    /// However often blocks are cut, the same is read from the same places, and a number's
     /// registers stay together.
     #[test]
-    fn halving_loses_nothing((profile, bays) in any_unit(), mut dice: u64) {
-        let mut plan = plan(&profile, &bays, HOLE_MAX);
-        let all = |plan: &Plan| {
-            let mut all: Vec<_> = plan.blocks.iter().flat_map(held).collect();
+    fn cutting_loses_nothing((profile, bays) in any_unit(), mut dice: u64) {
+        let mut blocks = plan(&profile, &bays, HOLE_MAX).blocks;
+        let all = |blocks: &[Block]| {
+            let mut all: Vec<_> = blocks.iter().flat_map(held).collect();
             all.sort_by_key(|(kind, number, table, items)| (*kind, *number, *table, items.start));
             all
         };
-        let before = all(&plan);
-        for _ in 0..20.min(plan.blocks.len() * 4) {
-            let at = (dice % plan.blocks.len() as u64) as usize;
+        let length = |block: &Block| answer_length(block.table, block.count.into());
+        let before = all(&blocks);
+        for _ in 0..20.min(blocks.len() * 4) {
+            let at = (dice % blocks.len() as u64) as usize;
             dice = dice.rotate_left(7).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            let block = plan.blocks[at].clone();
-            let steps: BTreeSet<_> = held(&block).into_iter().map(|(.., items)| items.start).collect();
-            match halves(&block) {
-                None => prop_assert!(!plan.split(at)),
-                Some((low, high)) => {
-                    prop_assert!(low.count < block.count && high.count < block.count);
-                    // Overlapping ranges may leave no other cut; else halves of a run differ.
-                    let alike = answer_length(low.table, low.count.into())
-                        == answer_length(high.table, high.count.into());
-                    let run = block.parts.len() == 1 && !block.table.is_bits() && steps.len() > 2;
-                    prop_assert!(!(alike && run), "{low:?} {high:?}");
-                    prop_assert!(plan.split(at));
-                }
+            let block = blocks[at].clone();
+            let smaller = pieces(&block, &[]);
+            let steps: BTreeSet<_> =
+                held(&block).into_iter().map(|(.., items)| items.start).collect();
+            prop_assert!(smaller.iter().all(|piece| piece.count < block.count));
+            // In one run of registers, cut anywhere, halves need not be alike.
+            if let ([low, high], [_]) = (smaller.as_slice(), block.parts.as_slice()) {
+                let alike = length(low) == length(high) && !block.table.is_bits();
+                prop_assert!(!alike || steps.len() == 2, "{:?} {:?}", low, high);
             }
-            prop_assert_eq!(&all(&plan), &before);
+            if smaller.is_empty() {
+                prop_assert!(steps.len() == 1 || block.parts.len() > 1, "{:?}", block);
+                continue;
+            }
+            blocks.splice(at..=at, smaller);
+            prop_assert_eq!(&all(&blocks), &before);
         }
     }
 }
 
-#[test]
-fn a_single_step_has_no_halves() {
-    let unit = profile(None, Some(counters(100, 1)));
-    let blocks = plan(&unit, &[], HOLE_MAX).blocks;
-    assert_eq!((blocks[0].count, halves(&blocks[0])), (2, None));
-    let unit = profile(None, Some(counters(100, 2)));
-    let (low, high) = halves(&plan(&unit, &[], HOLE_MAX).blocks[0]).expect("two counters");
-    assert_eq!((low.first, low.count, low.parts[0].number), (100, 2, 0));
-    assert_eq!((high.first, high.count, high.parts[0].number), (102, 2, 1));
+fn ranges(blocks: &[Block]) -> Vec<(u16, u16)> {
+    blocks.iter().map(|block| (block.first, block.count)).collect()
 }
 
 #[test]
-fn halves_leave_the_hole_between_them_out() {
-    let unit = profile(Some(detectors(32, None)), Some(counters(10, 1)));
-    let plan = plan(&unit, &[Some(BayIx(0)); 32], HOLE_MAX);
-    let (low, high) = halves(&plan.blocks[0]).expect("detectors and a counter");
-    assert_eq!((low.first, low.count), (0, 1));
-    assert_eq!((high.first, high.count), (1, 11));
-    let (low, high) = halves(&high).expect("a register and a counter");
-    assert_eq!(((low.first, low.count), (high.first, high.count)), ((1, 1), (10, 2)));
+fn a_single_step_has_no_pieces_and_two_have_no_unequal_ones() {
+    let unit = profile(None, Some(counters(100, 1)));
+    assert_eq!(pieces(&plan(&unit, &[], HOLE_MAX).blocks[0], &[]), []);
+    let unit = profile(None, Some(counters(100, 2)));
+    let cut = pieces(&plan(&unit, &[], HOLE_MAX).blocks[0], &[]);
+    assert_eq!(ranges(&cut), [(100, 2), (102, 2)]);
+    assert_eq!((cut[0].parts[0].number, cut[1].parts[0].number), (0, 1));
+}
+
+#[test]
+fn pieces_leave_holes_out_and_lengths_that_are_taken() {
+    let unit = profile(Some(detectors(64, None)), Some(counters(10, 1)));
+    let whole = plan(&unit, &[Some(BayIx(0)); 64], HOLE_MAX).blocks[0].clone();
+    let runs = pieces(&whole, &[]);
+    assert_eq!(ranges(&runs), [(0, 4), (10, 2)]);
+    assert_eq!(ranges(&pieces(&runs[0], &[])), [(0, 1), (1, 3)]);
+    let wide = profile(Some(detectors(160, None)), None);
+    let wide = plan(&wide, &[Some(BayIx(0)); 160], HOLE_MAX).blocks[0].clone();
+    assert_eq!(ranges(&pieces(&wide, &[])), [(0, 4), (4, 6)]);
+    assert_eq!(ranges(&pieces(&wide, &[8])), [(0, 3), (3, 7)]);
 }
 
 #[test]
