@@ -176,7 +176,8 @@ proptest! {
             let taken: BTreeSet<u32> =
                 before.map(|other| bytes(other.table, other.count.into())).collect();
             if taken.contains(&bytes(block.table, block.count.into())) {
-                let free = ends(block).into_iter().find(|e| !taken.contains(&bytes(block.table, *e)));
+                let untaken = |end: &u32| !taken.contains(&bytes(block.table, *end));
+                let free = ends(block).into_iter().find(untaken);
                 prop_assert_eq!(free, None, "{:?} could be shorter", block);
             }
         }
