@@ -423,7 +423,7 @@ fn shipped_profiles_are_there_for_any_unit() {
     assert_eq!((unit(fire.unit), fire.index, fire.active_open), ("io", 2, true));
     assert_eq!(fire.closes, [site.scope("main/B1").expect("it is there")]);
     // A slip in a shipped name is answered with it.
-    let slip = change(&garage, "\"io-16\"", "\"io-8\"");
+    let slip = change(&garage, "profile = \"io-16\"", "profile = \"io-8\"");
     refused(STARTER, &slip, "io-8", &["unit[io].profile", "mean \"io-16\""]);
     // One loop cannot count both ways.
     let same = change(&garage, "out_unit = \"d-out\"", "out_unit = \"d-in\"");
