@@ -263,6 +263,14 @@ fn twins_are_told_apart_and_contacts_come_first() {
     assert_eq!(ranges, [(bits, 0, 16), (words, 0, 40), (words, 1_000, 39), (words, 1_039, 1)]);
 }
 
+#[test]
+fn a_block_keeps_to_the_least_limit_of_its_parts() {
+    let mut unit = profile(Some(detectors(160, None)), Some(counters(10, 4)));
+    unit.counters.as_mut().unwrap().block_max = Some(8);
+    let blocks = plan(&unit, &[Some(BayIx(0)); 160], HOLE_MAX).blocks;
+    assert_eq!(ranges(&blocks), [(0, 10), (10, 8)]);
+}
+
 /// Any unit that `check` would accept.
 pub fn any_unit() -> impl Strategy<Value = (Profile, Vec<Option<BayIx>>)> {
     let parts = (option::of(any_bays()), option::of(any_counters()), option::of(any_contacts()));
@@ -303,7 +311,7 @@ fn any_bays() -> impl Strategy<Value = Bays> {
         any_distance().prop_map(Layout::Distance),
     ];
     let limits = option::of(1u16..=2_000);
-    let bays = (any_table(), layouts, 0u16..4_000, 1u16..=2_000, limits);
+    let bays = (any_table(), layouts, prop_oneof![0u16..40, 0u16..4_000], 1u16..=2_000, limits);
     (bays, option::of(0u16..6_000)).prop_map(|(bays, fault_base)| {
         let (table, layout, base, points, block_max) = bays;
         let layout = if table.is_bits() { Layout::Bits } else { layout };
@@ -346,7 +354,7 @@ fn any_distance() -> impl Strategy<Value = Distance> {
 
 fn any_counters() -> impl Strategy<Value = Counters> {
     let width = prop::sample::select(vec![16u8, 32]);
-    let shape = (any_words(), 0u16..6_000, 1u16..=32, width, any_order());
+    let shape = (any_words(), prop_oneof![0u16..200, 0u16..6_000], 1u16..=32, width, any_order());
     let wrap = prop_oneof![Just(None), Just(Some(2u32)), Just(Some(1 << 17))];
     (shape, wrap, option::of(1u16..=125)).prop_map(|(shape, wrap, block_max)| {
         let (table, base, count, width, word_order) = shape;
