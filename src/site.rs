@@ -189,12 +189,21 @@ pub struct Garage {
     pub door_counter: Option<DoorCounter>,
 }
 
-/// Which counters of which unit count cars through the door.
+/// Which counters count cars through the door.
 #[derive(Clone, Copy, Debug)]
 pub struct DoorCounter {
+    pub cars_in: UnitCounter,
+    pub cars_out: UnitCounter,
+}
+
+/// A counter of a unit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct UnitCounter {
     pub unit: UnitIx,
-    pub cars_in: u16,
-    pub cars_out: u16,
+    /// Which of the unit's counters.
+    pub index: u16,
+    /// Its highest count, after which it begins at 0 again.
+    pub highest: u32,
 }
 
 #[derive(Clone, Debug)]

@@ -298,6 +298,138 @@ fn a_serial_port_has_one_owner_whatever_it_is_called() {
     refused(&nobody, GARAGE, "address 0", &["unit[panel].address", "everybody"]);
 }
 
+/// Profiles and contacts added to the starter's garage, and words that the refusal must hold.
+const BROKEN_PARTS: &[(&str, &[&str])] = &[
+    (
+        "[[profile]]\nid = \"ld120\"\nsource = \"mine\"\n\
+         counters = { table = \"input\", base = 0, count = 1 }",
+        &["profile[ld120].id", "ships with parkway", "another id"],
+    ),
+    ("bays.layout = { kind = \"bits\" }\nbays.block_max = 126", &["bays.block_max", "1 to 125"]),
+    (
+        "bays.layout = { kind = \"values\", free = 1, occupied = 1 }",
+        &["layout.occupied", "free too"],
+    ),
+    ("bays.layout = { kind = \"flags\", detect = 16 }", &["layout.detect", "16", "0 to 15"]),
+    (
+        "bays.layout = { kind = \"flags\", detect = 1, faults = [0, 1] }",
+        &["layout.faults", "1 is the detect bit"],
+    ),
+    (
+        "bays.layout = { kind = \"distance\", occupied_below_mm = 1900, free_above_mm = 1800, \
+         valid_mm = [30, 3000] }",
+        &["occupied_below_mm", "1900 is above free_above_mm (1800)"],
+    ),
+    (
+        "bays.layout = { kind = \"distance\", occupied_below_mm = 1500, free_above_mm = 3000, \
+         valid_mm = [30, 3000] }",
+        &["free_above_mm", "3000 must be below", "(3000)"],
+    ),
+    (
+        "bays.layout = { kind = \"distance\", occupied_below_mm = 1500, free_above_mm = 1800, \
+         valid_mm = [30, 3000], errors = [65534], none = [65534] }",
+        &["layout.none", "65534 stands in errors too"],
+    ),
+    (
+        "bays.layout = { kind = \"distance\", occupied_below_mm = 1500, free_above_mm = 1800, \
+         valid_mm = [30, 3000], none = [-1] }",
+        &["layout.none", "-1 is outside 0 to 65535"],
+    ),
+    (
+        "counters = { table = \"holding\", base = 0, count = 1, width = 24 }",
+        &["counters.width", "24 is not 16 or 32"],
+    ),
+    (
+        "counters = { table = \"holding\", base = 0, count = 1, width = 16, wrap = 99999 }",
+        &["counters.wrap", "99999", "999 to 65535"],
+    ),
+    (
+        "counters = { table = \"holding\", base = 0, count = 1, block_max = 1 }",
+        &["counters.block_max", "1 is outside 2 to 125"],
+    ),
+    (
+        "contacts = { table = \"discrete\", base = 0, count = 65 }",
+        &["contacts.count", "65", "1 to 64"],
+    ),
+    (
+        "contacts = { table = \"input\", base = 65535, count = 17 }",
+        &["contacts.base", "run past address 65535"],
+    ),
+    (
+        "contacts = { table = \"discrete\", base = 0, count = 2 }\n\
+         vector = [{ name = \"a\", contacts = \"01\" }]",
+        &["profile[p].vector[a]", "contact 1 is '0', not '1'"],
+    ),
+    (
+        "contacts = { table = \"discrete\", base = 0, count = 2 }\nvector = [{ name = \"b\" }]",
+        &["profile[p].vector[b]", "expects nothing"],
+    ),
+    ("[[contact]]\nkind = \"fire\"", &["contact[c].closes", "is missing"]),
+    ("[[contact]]\nkind = \"note\"\ncloses = [\"main\"]", &["contact[c].closes", "belongs to"]),
+    ("[[contact]]\nkind = \"fire\"\ncloses = [\"man\"]", &["contact[c].closes", "no", "\"man\""]),
+    (
+        "[[contact]]\nkind = \"fire\"\ncloses = [\"main\", \"main\"]",
+        &["contact[c].closes", "\"main\" stands there twice"],
+    ),
+    ("[[contact]]\nkind = \"note\"\nindex = 16", &["contact[c].index", "16", "0 to 15"]),
+    ("[[contact]]\nkind = \"note\"\nindex = 3", &["contact[c].index", "already contact \"d\""]),
+    ("[[contact]]\nkind = \"note\"\nunit = \"zc-1\"", &["contact[c].unit", "no contacts"]),
+];
+
+#[test]
+fn broken_profiles_and_contacts_are_refused() {
+    for (part, words) in BROKEN_PARTS {
+        let part = match part.strip_prefix("[[contact]]") {
+            Some(rest) => {
+                let default = |key: &str, text: &'static str| {
+                    if rest.contains(&format!("\n{key} = ")) { "" } else { text }
+                };
+                let (unit, index) =
+                    (default("unit", "unit = \"io\"\n"), default("index", "index = 0\n"));
+                let other = "[[contact]]\nid = \"d\"\nunit = \"io\"\nindex = 3\nkind = \"note\"\n";
+                format!("{IO}{other}[[contact]]\nid = \"c\"\n{unit}{index}{rest}")
+            }
+            None if part.starts_with("bays") => {
+                let bays = "bays.table = \"input\"\nbays.base = 0\nbays.points = 1";
+                format!("[[profile]]\nid = \"p\"\nsource = \"s\"\n{bays}\n{part}")
+            }
+            None if part.starts_with("[[") => (*part).to_owned(),
+            None => format!("[[profile]]\nid = \"p\"\nsource = \"s\"\n{part}"),
+        };
+        refused(STARTER, &format!("{GARAGE}\n{part}\n"), &part, words);
+    }
+}
+
+const IO: &str = "[[line]]\nid = \"io\"\ntcp = \"127.0.0.1:1599\"\n\
+                  [[line.unit]]\nid = \"io\"\naddress = 1\nprofile = \"io-16\"\n";
+
+#[test]
+fn shipped_profiles_are_there_for_any_unit() {
+    let loops = "[[line]]\nid = \"doors\"\nrtu_tcp = \"127.0.0.1:1598\"\n\
+                 unit = [{ id = \"d-in\", address = 1, profile = \"ld120\" },\n\
+                 { id = \"d-out\", address = 2, profile = \"ld120\" }]\n";
+    let door = "counter = { unit = \"d-in\", cars_in = 0, cars_out = 0, out_unit = \"d-out\" } #";
+    let contact = "[[contact]]\nid = \"fire\"\nunit = \"io\"\nindex = 2\nkind = \"fire\"\n\
+                   closes = [\"main/B1\"]\nactive = \"open\"\n";
+    let garage = change(GARAGE, "counter =", door);
+    let garage = format!("{garage}\n{IO}{loops}{contact}");
+    let site = starter(STARTER, &garage).expect("it is accepted").site;
+    assert_eq!(config::shipped::used(&site), ["io-16", "ld120"]);
+    let door = site.garages[0].door_counter.expect("the garage has loops");
+    let unit = |unit: parkway::site::UnitIx| site.units[unit.at()].id.as_str();
+    assert_eq!((unit(door.cars_in.unit), unit(door.cars_out.unit)), ("d-in", "d-out"));
+    assert_eq!(door.cars_in.highest, u32::MAX);
+    let fire = &site.contacts[site.contact("fire").expect("it is there").at()];
+    assert_eq!((unit(fire.unit), fire.index, fire.active_open), ("io", 2, true));
+    assert_eq!(fire.closes, [site.scope("main/B1").expect("it is there")]);
+    // A slip in a shipped name is answered with it.
+    let slip = change(&garage, "profile = \"io-16\"", "profile = \"io-8\"");
+    refused(STARTER, &slip, "io-8", &["unit[io].profile", "mean \"io-16\""]);
+    // One loop cannot count both ways.
+    let same = change(&garage, "out_unit = \"d-out\"", "out_unit = \"d-in\"");
+    refused(STARTER, &same, "one loop", &["counter.cars_out", "cars_in too"]);
+}
+
 #[test]
 fn all_problems_of_all_files_are_told_at_once() {
     let main = change(STARTER, "speed_kmh = 20", "speed_kmh = 500");

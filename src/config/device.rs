@@ -65,8 +65,7 @@ pub fn fits(rules: &mut Rules, key: &str, format: Format, face: &Face, kind: Sig
 /// What holds for every device profile.
 pub fn profile(rules: &mut Rules, key: &str, profile: &Profile) {
     let before = rules.problems.len();
-    let Profile { id: _, source, bays, counters, contacts, sign, callout, lamps, outputs, vectors } =
-        profile;
+    let Profile { source, bays, counters, contacts, sign, callout, lamps, outputs, .. } = profile;
     if source.trim().is_empty() {
         rules.refuse(format!("{key}.source"), "is empty: say where the register map comes from");
     }
@@ -103,7 +102,7 @@ pub fn profile(rules: &mut Rules, key: &str, profile: &Profile) {
         }
     }
     // Only what holds by all rules can be planned and read.
-    if !vectors.is_empty() && rules.problems.len() == before {
+    if !profile.vectors.is_empty() && rules.problems.len() == before {
         for (name, why) in vector::failures(profile) {
             rules.refuse(format!("{key}.vector[{name}]"), why);
         }

@@ -168,6 +168,8 @@ pub struct CounterTable {
     pub unit: String,
     pub cars_in: u16,
     pub cars_out: u16,
+    /// The unit of `cars_out`, where that is another one.
+    pub out_unit: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -94,9 +94,9 @@ impl Devices {
     /// A car passed the loops at a door: the counter goes one up.
     pub fn count(&self, garage: GarageIx, way: Way) {
         let Some(door) = self.site.garages[garage.at()].door_counter else { return };
+        let door = if way == Way::In { door.cars_in } else { door.cars_out };
         let Some(counters) = &self.site.profile(door.unit).counters else { return };
-        let ix = if way == Way::In { door.cars_in } else { door.cars_out };
-        let at = usize::from(counters.base + 2 * ix);
+        let at = usize::from(counters.base + 2 * door.index);
         let (high, low) = match counters.word_order {
             WordOrder::HighFirst => (at, at + 1),
             WordOrder::LowFirst => (at + 1, at),
@@ -187,7 +187,7 @@ impl Device {
         let bays = profile.bays.as_ref();
         let counters = profile.counters.as_ref();
         let packed = bays.is_none_or(|b| b.table == Table::Holding && b.layout == Layout::Bits);
-        if !packed || counters.is_some_and(|c| c.table != Table::Holding) {
+        if !packed || counters.is_some_and(|c| c.table != Table::Holding || c.width != 32) {
             let text = format!("no demo device for profile \"{}\"", profile.id);
             return Err(io::Error::other(text));
         }

@@ -172,12 +172,33 @@ mod tests {
     const PROFILE: &str = r#"
 id = "p"
 source = "a test"
-bays = { table = "input", base = 10, points = 3, layout = { kind = "flags", detect = 1, faults = [0, 4] } }
-counters = { table = "holding", base = 9, count = 1, width = 32 }
-contacts = { table = "discrete", base = 4, count = 2 }
-sign = { base = 7, stride = 1, displays = 2, format = { kind = "number", max = 99, full = 100, closed = 101, blank = 102 } }
-lamps = { table = "coil", base = 20, points = 4, colours = { red = 1, green = 0 } }
-outputs = { table = "coil", base = 30, count = 4 }
+[bays]
+table = "input"
+base = 10
+points = 3
+layout = { kind = "flags", detect = 1, faults = [0, 4] }
+[sign]
+base = 7
+stride = 1
+displays = 2
+format = { kind = "number", max = 99, full = 100, closed = 101, blank = 102 }
+[counters]
+table = "holding"
+base = 9
+count = 1
+[contacts]
+table = "discrete"
+base = 4
+count = 2
+[lamps]
+table = "coil"
+base = 20
+points = 4
+colours = { red = 1, green = 0 }
+[outputs]
+table = "coil"
+base = 30
+count = 4
 [[vector]]
 name = "v"
 "#;

@@ -7,12 +7,10 @@
 //! the promise is then a zone or a garage, never a bay.
 
 use super::bays::Bays;
+use super::passage::{Counter, Passed};
 use crate::record::Tally;
 use crate::site::{BayIx, GarageIx, Scope, Site, ZoneIx};
-
-/// Cars that a door can pass between two readings; more is a counter that was reset or written.
-/// At one car in two seconds a lane, 200 cars are minutes without a reading.
-const STEP_MAX: u32 = 200;
+use crate::time::Mono;
 
 /// A garage's books.
 #[derive(Clone, Debug, Default)]
@@ -23,11 +21,8 @@ struct GarageBook {
     net_in: i64,
     /// Cars sent into what cannot be seen while no loop counted them.
     assumed: i64,
-    /// The garage has loops at its door.
-    counted: bool,
-    /// The unit that reads them answers.
-    counting: bool,
-    last: Option<(u32, u32)>,
+    /// The loops at its door, in and out, where it has them.
+    doors: [Option<Side>; 2],
     silent: u32,
     /// Believed free in silent zones.
     room: i64,
@@ -48,17 +43,26 @@ struct ZoneBook {
     promised: i64,
 }
 
-/// Cars through a door since the last reading.
+/// The loop for one way through a door.
+#[derive(Clone, Copy, Debug)]
+struct Side {
+    counter: Counter,
+    /// The unit that reads it answers.
+    counting: bool,
+}
+
+impl GarageBook {
+    /// Whether every car through the door is counted.
+    fn counting(&self) -> bool {
+        self.doors.iter().all(|side| side.is_some_and(|side| side.counting))
+    }
+}
+
+/// Which way cars pass a door.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Passed {
-    Cars {
-        cars_in: u32,
-        cars_out: u32,
-    },
-    /// First reading, or a jump no traffic explains.
-    Rebased {
-        reset: bool,
-    },
+pub enum Way {
+    In,
+    Out,
 }
 
 /// The books of all garages.
@@ -73,7 +77,10 @@ impl Ledger {
     pub fn new(site: &Site) -> Ledger {
         let mut garages = vec![GarageBook::default(); site.garages.len()];
         for (book, garage) in garages.iter_mut().zip(&site.garages) {
-            book.counted = garage.door_counter.is_some();
+            book.doors = garage.door_counter.map_or([None; 2], |door| {
+                [door.cars_in, door.cars_out]
+                    .map(|door| Some(Side { counter: Counter::new(door.highest), counting: false }))
+            });
             book.silent = garage.zones.len() as u32;
         }
         let zones = vec![ZoneBook { silent: true, ..ZoneBook::default() }; site.zones.len()];
@@ -93,28 +100,30 @@ impl Ledger {
 
     /// Whether the garage has loops at its door.
     pub fn counted(&self, garage: GarageIx) -> bool {
-        self.garages[garage.at()].counted
+        self.garages[garage.at()].doors[0].is_some()
     }
 
-    /// Takes the door's counters; 32 bits, wrapping.
-    pub fn count(&mut self, garage: GarageIx, cars_in: u32, cars_out: u32) -> Passed {
+    /// Takes one of the door's counters.
+    pub fn count(&mut self, garage: GarageIx, way: Way, count: u32, at: Mono) -> Passed {
         let book = &mut self.garages[garage.at()];
-        let missed = !std::mem::replace(&mut book.counting, true);
-        let Some((last_in, last_out)) = book.last.replace((cars_in, cars_out)) else {
+        let Some(side) = &mut book.doors[way as usize] else {
             return Passed::Rebased { reset: false };
         };
-        let (cars_in, cars_out) = (cars_in.wrapping_sub(last_in), cars_out.wrapping_sub(last_out));
-        if cars_in > STEP_MAX || cars_out > STEP_MAX {
+        let passed = side.counter.read(count, at);
+        let missed = !std::mem::replace(&mut side.counting, true);
+        match passed {
+            Passed::Cars(cars) => {
+                if missed && book.counting() {
+                    // The counters went on while their unit was silent: they know the assumed cars.
+                    book.assumed = 0;
+                }
+                book.net_in += if way == Way::In { i64::from(cars) } else { -i64::from(cars) };
+            }
             // What was assumed meanwhile stands: no count says better.
-            book.net_in += std::mem::take(&mut book.assumed);
-            return Passed::Rebased { reset: true };
+            Passed::Rebased { reset: true } => book.net_in += std::mem::take(&mut book.assumed),
+            Passed::Rebased { reset: false } => (),
         }
-        if missed {
-            // The counter went on while its unit was silent: it knows the assumed cars too.
-            book.assumed = 0;
-        }
-        book.net_in += i64::from(cars_in) - i64::from(cars_out);
-        Passed::Cars { cars_in, cars_out }
+        passed
     }
 
     /// A zone's unit went silent; `before` is what was last seen there.
@@ -127,9 +136,11 @@ impl Ledger {
         }
     }
 
-    /// The unit that reads a garage's loops went silent.
-    pub fn lose_counter(&mut self, garage: GarageIx) {
-        self.garages[garage.at()].counting = false;
+    /// The unit that reads one of a garage's loops went silent.
+    pub fn lose_counter(&mut self, garage: GarageIx, way: Way) {
+        if let Some(side) = &mut self.garages[garage.at()].doors[way as usize] {
+            side.counting = false;
+        }
     }
 
     /// A zone's unit answers again.
@@ -153,7 +164,7 @@ impl Ledger {
             self.zones[zone.at()].taken += 1;
         }
         let book = &mut self.garages[garage.at()];
-        if !book.counting {
+        if !book.counting() {
             book.assumed += 1;
         }
     }
@@ -185,7 +196,7 @@ impl Ledger {
         let unseen: i64 = silent.iter().map(|(_, unknown)| unknown).sum();
         book.room = match book.base {
             None => 0,
-            Some(base) if book.counted => {
+            Some(base) if book.doors[0].is_some() => {
                 let inside = (base + book.net_in + book.assumed - live).clamp(0, unseen);
                 // Bays there that are still promised to drivers under way.
                 let pledged = silent.iter().map(|(zone, _)| leased(site, bays, *zone)).sum::<i64>();
@@ -273,11 +284,11 @@ mod tests {
     #[test]
     fn loops_carry_a_silent_garage_on() {
         let (site, mut bays, mut ledger) = seen(10);
-        ledger.count(G, 100, 50);
+        door(&mut ledger, 100, 50);
         lose_all(&site, &mut bays, &mut ledger);
         let free = ledger.room(&site, G);
         assert_eq!(free, site.garages[0].bays.len() as u32 - 10);
-        assert_eq!(ledger.count(G, 105, 51), Passed::Cars { cars_in: 5, cars_out: 1 });
+        assert_eq!(door(&mut ledger, 105, 51), [Passed::Cars(5), Passed::Cars(1)]);
         ledger.refresh(&site, &bays, G, 20);
         assert_eq!(ledger.room(&site, G), free - 4);
     }
@@ -285,11 +296,11 @@ mod tests {
     #[test]
     fn a_written_counter_moves_nothing_and_a_wrap_is_no_jump() {
         let (site, mut bays, mut ledger) = seen(10);
-        ledger.count(G, u32::MAX - 1, 50);
+        door(&mut ledger, u32::MAX - 1, 50);
         lose_all(&site, &mut bays, &mut ledger);
         let free = ledger.room(&site, G);
-        assert_eq!(ledger.count(G, 1, 50), Passed::Cars { cars_in: 3, cars_out: 0 });
-        assert_eq!(ledger.count(G, 90_000, 0), Passed::Rebased { reset: true });
+        assert_eq!(door(&mut ledger, 1, 50), [Passed::Cars(3), Passed::Cars(0)]);
+        assert_eq!(door(&mut ledger, 90_000, 0), [Passed::Rebased { reset: true }; 2]);
         ledger.refresh(&site, &bays, G, 20);
         assert_eq!(ledger.room(&site, G), free - 3);
     }
@@ -307,15 +318,16 @@ mod tests {
     #[test]
     fn loops_that_died_with_their_unit_count_nobody_but_the_leases_do() {
         let (site, mut bays, mut ledger) = seen(site_bays() - 2);
-        ledger.count(G, 100, 50);
+        door(&mut ledger, 100, 50);
         lose_all(&site, &mut bays, &mut ledger);
-        ledger.lose_counter(G);
+        ledger.lose_counter(G, Way::In);
+        ledger.lose_counter(G, Way::Out);
         ledger.take(G, Some(ZoneIx(0)));
         ledger.take(G, None);
         ledger.refresh(&site, &bays, G, 20);
         assert_eq!(ledger.room(&site, G), 0);
         // Back again, the counter knows of the two, and of one that left.
-        ledger.count(G, 102, 51);
+        door(&mut ledger, 102, 51);
         ledger.refresh(&site, &bays, G, 20);
         assert_eq!(ledger.room(&site, G), 1);
     }
@@ -338,6 +350,30 @@ mod tests {
         ledger.promise(G, None, 1);
         ledger.promise(G, Some(ZoneIx(0)), 1);
         assert_eq!(ledger.room(&site, G), 0);
+    }
+
+    #[test]
+    fn one_loop_that_died_alone_leaves_cars_to_the_leases_until_it_is_back() {
+        let (site, mut bays, mut ledger) = seen(site_bays() - 4);
+        door(&mut ledger, 100, 50);
+        lose_all(&site, &mut bays, &mut ledger);
+        ledger.lose_counter(G, Way::In);
+        ledger.take(G, None);
+        let room = |ledger: &mut Ledger| {
+            ledger.refresh(&site, &bays, G, 20);
+            ledger.room(&site, G)
+        };
+        assert_eq!(room(&mut ledger), 3);
+        assert_eq!(ledger.count(G, Way::Out, 51, Mono(0)), Passed::Cars(1));
+        assert_eq!(room(&mut ledger), 4);
+        // Back again, it knows of the one that was assumed, and of another.
+        assert_eq!(ledger.count(G, Way::In, 102, Mono(0)), Passed::Cars(2));
+        assert_eq!(room(&mut ledger), 3);
+    }
+
+    fn door(ledger: &mut Ledger, cars_in: u32, cars_out: u32) -> [Passed; 2] {
+        [(Way::In, cars_in), (Way::Out, cars_out)]
+            .map(|(way, count)| ledger.count(G, way, count, Mono(0)))
     }
 
     fn site_bays() -> u32 {

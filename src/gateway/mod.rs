@@ -22,6 +22,7 @@ mod lamp;
 mod lease;
 mod ledger;
 mod output;
+mod passage;
 mod route;
 mod sense;
 mod show;

@@ -5,7 +5,8 @@
 //! of a unit is one baseline record; after a restart only differences to the kept picture are told.
 
 use super::door::{Effect, Reading};
-use super::ledger::Passed;
+use super::ledger::Way;
+use super::passage::Passed;
 use super::sense::Points;
 use super::{Gateway, Timer, keep};
 use crate::record::{Body, Lane, Sensed};
@@ -163,22 +164,21 @@ impl Gateway {
             return;
         }
         for (ix, garage) in (0..).map(GarageIx).zip(&self.site.garages) {
-            let Some(door) = garage.door_counter.filter(|door| door.unit == reading.unit) else {
-                continue;
-            };
-            let counter = |at: u16| reading.counters.get(usize::from(at)).copied();
-            let (Some(cars_in), Some(cars_out)) = (counter(door.cars_in), counter(door.cars_out))
-            else {
-                continue;
-            };
-            match self.ledger.count(ix, cars_in, cars_out) {
-                Passed::Cars { cars_in: 0, cars_out: 0 } => (),
-                Passed::Cars { cars_in, cars_out } => {
-                    self.windows[ix.at()].cars_in += u64::from(cars_in);
-                    self.windows[ix.at()].cars_out += u64::from(cars_out);
-                    self.bays.touch(ix);
+            let Some(door) = garage.door_counter else { continue };
+            for (way, counter) in [(Way::In, door.cars_in), (Way::Out, door.cars_out)] {
+                let count = reading.counters.get(usize::from(counter.index)).copied();
+                let Some(count) = count.filter(|_| counter.unit == reading.unit) else { continue };
+                let window = &mut self.windows[ix.at()];
+                match (self.ledger.count(ix, way, count, reading.at), way) {
+                    (Passed::Cars(0), _) => continue,
+                    (Passed::Cars(cars), Way::In) => window.cars_in += u64::from(cars),
+                    (Passed::Cars(cars), Way::Out) => window.cars_out += u64::from(cars),
+                    (Passed::Rebased { reset }, _) => {
+                        self.counts.counter_resets += u64::from(reset);
+                        continue;
+                    }
                 }
-                Passed::Rebased { reset } => self.counts.counter_resets += u64::from(reset),
+                self.bays.touch(ix);
             }
         }
     }
@@ -235,8 +235,11 @@ impl Gateway {
             self.ledger.lose(&self.site, zone, before);
         }
         for (garage, table) in (0..).map(GarageIx).zip(&self.site.garages) {
-            if table.door_counter.is_some_and(|door| door.unit == ix) {
-                self.ledger.lose_counter(garage);
+            let Some(door) = table.door_counter else { continue };
+            for (way, counter) in [(Way::In, door.cars_in), (Way::Out, door.cars_out)] {
+                if counter.unit == ix {
+                    self.ledger.lose_counter(garage, way);
+                }
             }
         }
         let now = self.now.mono;

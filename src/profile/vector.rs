@@ -1,5 +1,5 @@
-//! Test vectors: what a profile promises, in the device's own words, so that a slip in an address or
-//! a bit is found at a desk. `field/vector.rs` runs them.
+//! Test vectors: what a profile promises, in the device's own words, so that a slip in an address
+//! or a bit is found at a desk. `field/vector.rs` runs them.
 
 use serde::Deserialize;
 

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::{Ids, Weave};
-use crate::config::file::{GarageTable, LevelTable, ZoneTable};
+use crate::config::file::{CounterTable, GarageTable, LevelTable, ZoneTable};
+use crate::profile::Counters;
 use crate::site::{
-    Bay, BayIx, ClassIx, DoorCounter, Garage, GarageIx, Level, LevelIx, NodeIx, Site, UnitIx, Zone,
-    ZoneIx,
+    Bay, BayIx, ClassIx, DoorCounter, Garage, GarageIx, Level, LevelIx, NodeIx, Site, UnitCounter,
+    UnitIx, Zone, ZoneIx,
 };
 
 impl Weave {
@@ -19,22 +20,7 @@ impl Weave {
         let door = format!("{key}.door");
         let door = NodeIx(rules.find(&door, "node", &table.door, &self.node_ids));
         rules.range(format!("{key}.clearance_cm"), table.clearance_cm, 150, 600);
-        let door_counter = table.counter.map(|counter| {
-            if counter.cars_in == counter.cars_out {
-                let text = format!("{} is cars_in too: two counters are needed", counter.cars_out);
-                rules.refuse(format!("{key}.counter.cars_out"), text);
-            }
-            let unit_key = format!("{key}.counter.unit");
-            let unit = UnitIx(rules.find(&unit_key, "unit", &counter.unit, &self.unit_ids));
-            let count = counters_of(&self.site, unit);
-            for (name, ix) in [("cars_in", counter.cars_in), ("cars_out", counter.cars_out)] {
-                if ix >= count {
-                    let text = format!("{ix} is not below {count}, the counters of its unit");
-                    rules.refuse(format!("{key}.counter.{name}"), text);
-                }
-            }
-            DoorCounter { unit, cars_in: counter.cars_in, cars_out: counter.cars_out }
-        });
+        let door_counter = table.counter.map(|counter| self.door_counter(&key, &counter));
         let first = (self.site.levels.len(), self.site.zones.len(), self.site.bays.len());
         let mut levels = Ids::new();
         for (ix, level) in table.levels.into_iter().enumerate() {
@@ -54,6 +40,35 @@ impl Weave {
             bays: first.2 as u32..self.site.bays.len() as u32,
             door_counter,
         });
+    }
+
+    fn door_counter(&mut self, key: &str, table: &CounterTable) -> DoorCounter {
+        let key = format!("{key}.counter");
+        let cars_in = self.unit_counter(&key, ["unit", "cars_in"], &table.unit, table.cars_in);
+        let (name, unit) = match &table.out_unit {
+            Some(unit) => ("out_unit", unit),
+            None => ("unit", &table.unit),
+        };
+        let cars_out = self.unit_counter(&key, [name, "cars_out"], unit, table.cars_out);
+        if (cars_in.unit, cars_in.index) == (cars_out.unit, cars_out.index) {
+            let text = format!("{} is cars_in too: two counters are needed", table.cars_out);
+            self.rules.refuse(format!("{key}.cars_out"), text);
+        }
+        DoorCounter { cars_in, cars_out }
+    }
+
+    fn unit_counter(&mut self, key: &str, names: [&str; 2], id: &str, index: u16) -> UnitCounter {
+        let known = self.unit_ids.contains_key(id);
+        let unit =
+            UnitIx(self.rules.find(format!("{key}.{}", names[0]), "unit", id, &self.unit_ids));
+        let counters = counters_of(&self.site, unit);
+        let count = counters.map_or(0, |counters| counters.count);
+        let highest = counters.map_or(u32::MAX, Counters::highest);
+        if known && index >= count {
+            let text = format!("{index} is not below {count}, the counters of its unit");
+            self.rules.refuse(format!("{key}.{}", names[1]), text);
+        }
+        UnitCounter { unit, index, highest }
     }
 
     fn level(&mut self, key: &str, garage: GarageIx, table: LevelTable) {
@@ -160,7 +175,7 @@ impl Weave {
     }
 }
 
-fn counters_of(site: &Site, unit: UnitIx) -> u16 {
-    let profile = site.units.get(unit.at()).and_then(|u| site.profiles.get(u.profile as usize));
-    profile.and_then(|p| p.counters.as_ref()).map_or(0, |counters| counters.count)
+fn counters_of(site: &Site, unit: UnitIx) -> Option<&Counters> {
+    let unit = site.units.get(unit.at())?;
+    site.profiles.get(unit.profile as usize)?.counters.as_ref()
 }

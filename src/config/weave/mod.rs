@@ -101,24 +101,12 @@ pub fn weave(
         contacts.push((file.clone(), part.contacts));
         signs.push((file, part.signs));
     }
-    for (file, garages) in garages {
-        weave.rules.file = file;
-        garages.into_iter().for_each(|garage| weave.garage(garage));
-    }
+    weave.each(garages, Weave::garage);
     weave.rules.file.clone_from(&path);
     weave.destinations(main.destinations);
-    for (file, signs) in signs {
-        weave.rules.file = file;
-        signs.into_iter().for_each(|sign| weave.sign(sign));
-    }
-    for (file, outputs) in outputs {
-        weave.rules.file = file;
-        outputs.into_iter().for_each(|output| weave.output(output));
-    }
-    for (file, contacts) in contacts {
-        weave.rules.file = file;
-        contacts.into_iter().for_each(|contact| weave.contact(contact));
-    }
+    weave.each(signs, Weave::sign);
+    weave.each(outputs, Weave::output);
+    weave.each(contacts, Weave::contact);
     weave.rules.file = path;
     weave.lamps(&main.lamps, main.site.lamp_stop.as_deref());
     weave.finish()?;
@@ -134,6 +122,14 @@ pub fn weave(
 }
 
 impl Weave {
+    /// Takes the tables of one kind, file by file.
+    fn each<T>(&mut self, files: Vec<(PathBuf, Vec<T>)>, take: fn(&mut Weave, T)) {
+        for (file, tables) in files {
+            self.rules.file = file;
+            tables.into_iter().for_each(|table| take(self, table));
+        }
+    }
+
     fn new(path: PathBuf, main: &MainFile, time_zone: Option<TimeZone>) -> Weave {
         let mut rules = Rules::new(path);
         if time_zone.is_none() {

@@ -19,7 +19,7 @@ impl Came {
     /// Reads the memory through the plan; `spoilt` of 8 answers are missing or short.
     fn read(plan: &Plan, sweep: &mut Sweep, spoilt: u64, random: &mut Jitter) -> Came {
         let mut memory: Vec<u16> = Vec::new();
-        memory.resize_with(10_200, || if random.below(9) == 0 { 0xffff } else { 0 });
+        memory.resize_with(10_200, || if random.below(9) == 0 { u16::MAX } else { 0 });
         memory
             .iter_mut()
             .filter(|word| **word == 0)
@@ -53,7 +53,7 @@ impl Came {
 
     /// An item, where it came.
     fn item(&self, table: Table, at: usize) -> Option<u16> {
-        let bits = if table.is_bits() { 1 } else { 0xffff };
+        let bits = if table.is_bits() { 1 } else { u16::MAX };
         self.has(table, at).then(|| self.memory[at] & bits)
     }
 
@@ -175,7 +175,7 @@ proptest! {
         let mut random = Jitter::new(seed);
         let plan = plan(&profile, &bays, hole_max);
         let mut sweep = Sweep::new(&profile, &bays);
-        let mut memory = vec![None; bays.len()];
+        let mut memory = vec![None; bays.len().div_ceil(64) * 64];
         let mut at = Mono(5_000_000_000);
         for _ in 0..6 {
             at = Mono(at.0 + 500_000_000 * (1 + random.below(4)));
@@ -185,11 +185,11 @@ proptest! {
             let Some(reading) = reading else { continue };
             prop_assert_eq!((reading.unit, reading.at), (UnitIx(3), at));
             prop_assert_eq!(reading.known.len(), bays.len().div_ceil(64));
-            for point in 0..reading.known.len() * 64 {
+            for (point, last) in memory.iter_mut().enumerate() {
                 let wired = matches!(bays.get(point), Some(Some(_)));
                 let rule = profile.bays.as_ref().filter(|_| wired);
                 let expected =
-                    rule.and_then(|bays| truth(bays, point, &came, at, &mut memory[point]));
+                    rule.and_then(|bays| truth(bays, point, &came, at, last));
                 let known = reading.known[point / 64] >> (point % 64) & 1 == 1;
                 let occupied = reading.occupied[point / 64] >> (point % 64) & 1 == 1;
                 prop_assert_eq!(known.then_some(occupied), expected, "point {}", point);
@@ -219,8 +219,8 @@ fn the_band_keeps_what_was_known_for_its_time_and_no_longer() {
         occupied_below_mm: 1_500,
         free_above_mm: 1_800,
         valid_mm: [30, 3_000],
-        errors: vec![0xfffe],
-        none: vec![0xfffd],
+        errors: vec![65_534],
+        none: vec![65_533],
         none_means: Meaning::Unknown,
         hold_s: 30,
     };
@@ -239,8 +239,8 @@ fn the_band_keeps_what_was_known_for_its_time_and_no_longer() {
         (33, 1_800, 0, None),
         (34, 1_801, 0, Some(false)),
         (35, 1_499, 0, Some(true)),
-        (36, 0xfffe, 0, None),
-        (37, 0xfffd, 0, None),
+        (36, 65_534, 0, None),
+        (37, 65_533, 0, None),
         (38, 29, 0, None),
         (39, 3_001, 0, None),
         (40, 1_700, 0, Some(true)),
