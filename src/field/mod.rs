@@ -41,8 +41,8 @@ const REST: Duration = Duration::from_secs(1);
 /// Threads for looking up names: a hanging resolver may hold this many.
 const LOOKUP_THREADS_MAX: usize = 4;
 /// Lines that begin their sweeps together: some milliseconds of work. Spreading every line for
-/// itself took five times the CPU, nearly all of it for waking up (`tests/bench/field.rs`); and what
-/// comes together is decided, committed and sent upstream together.
+/// itself took five times the CPU, nearly all of it for waking up (`tests/bench/field.rs`); and
+/// what comes together is decided, committed and sent upstream together.
 const PHASE_LINES: usize = 128;
 /// What the thread gets to end after it was told to drop everything.
 const DROP_MAX: Duration = Duration::from_millis(200);

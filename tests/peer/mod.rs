@@ -220,8 +220,8 @@ pub struct LineOf<'a> {
     pub period_ms: u32,
     pub timeout_ms: u32,
     /// Address and profile of each unit: "bays" (640 points in two blocks of 20 registers, and two
-    /// counters), "plain" (630 points in one block), "dense" (256
-    /// points with faults and two counters, all in one block of 36 registers), "panel" (64 numbers from 0, 8 texts of 8
+    /// counters), "plain" (630 points in one block), "dense" (256 points with faults and two
+    /// counters, all in one block of 36 registers), "panel" (64 numbers from 0, 8 texts of 8
     /// characters from 1000) or "mute" (4 numbers that answer no write).
     pub units: &'a [(u8, &'a str)],
 }
