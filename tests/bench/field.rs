@@ -2,7 +2,7 @@
 //!
 //! `cargo bench --bench field [-- --full] [LINES] [SECONDS]` polls that many controllers of 256
 //! bays (one request of 36 registers each) at a period of 1 s and of 100 ms, and prints a table; a
-//! bar that is missed makes it fail. The devices are `devices.c` and the reference is `poll_loop.c`,
+//! bar that is missed makes it fail. The devices are `devices.c`, the reference is `poll_loop.c`,
 //! both built here with `cc` and processes of their own. The loop runs at the same time, so that
 //! whatever else the machine does weighs on both.
 
