@@ -156,7 +156,7 @@ impl Line {
     }
 }
 
-async fn read(
+pub(crate) async fn read(
     context: &mut Context,
     within: Duration,
     address: u8,
@@ -189,7 +189,7 @@ async fn read(
     }
 }
 
-async fn write(
+pub(crate) async fn write(
     context: &mut Context,
     within: Duration,
     address: u8,
@@ -215,7 +215,7 @@ async fn write(
 }
 
 /// Sends a request and waits for its answer; the wait starts as the request is written.
-async fn call(
+pub(crate) async fn call(
     context: &mut Context,
     within: Duration,
     address: u8,

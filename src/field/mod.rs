@@ -12,7 +12,7 @@ pub mod agenda;
 pub mod breaker;
 pub mod budget;
 pub mod decode;
-mod line;
+pub(crate) mod line;
 mod mailbox;
 pub mod pace;
 pub mod plan;
