@@ -26,7 +26,7 @@ use crate::time::{Clock, Mono};
 /// How long a connection may take, name look-up included.
 const CONNECT_MAX: Duration = Duration::from_secs(2);
 /// A busy line publishes its status at least this often.
-const PUBLISH_EVERY: Duration = Duration::from_millis(500);
+pub const PUBLISH_EVERY: Duration = Duration::from_millis(500);
 
 /// What a line is given.
 #[derive(Clone, Debug)]
