@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use serde_json::json;
 
+use crate::cli::lines::ms;
 use crate::cli::status;
 use crate::config;
 use crate::field::budget::{Bytes, Medium, Pace};
@@ -22,6 +24,10 @@ use crate::site::{Framing, LineIx, Parity, Site, UnitIx, Wire};
 
 /// Where Modbus TCP listens.
 const MODBUS_PORT: u16 = 502;
+/// How long an unknown unit is waited for: the slowest that are sold answer within it.
+const TIMEOUT_MS: u32 = 1_000;
+/// The same in a scan, where most addresses are nobody's.
+const SCAN_TIMEOUT_MS: u32 = 300;
 /// Requests that are timed where `--samples` says nothing: enough to see a slow one, over in a
 /// second on a slow line.
 const SAMPLES: u32 = 20;
@@ -73,10 +79,9 @@ pub struct Probe {
     /// Modbus address; with --config also a unit's id
     #[arg(long, value_name = "N")]
     unit: Option<String>,
-    /// How long an answer is waited for
-    #[arg(long, value_name = "MS", default_value_t = 1_000,
-          value_parser = clap::value_parser!(u32).range(10..=60_000))]
-    timeout_ms: u32,
+    /// How long an answer is waited for; 1000, or 300 with --scan-units, where absent
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u32).range(10..=60_000))]
+    timeout_ms: Option<u32>,
     /// Read a range: holding:0..7, input:100+8, coil:3, discrete:0..15; may be repeated
     #[arg(long, value_name = "TABLE:RANGE")]
     read: Vec<String>,
@@ -149,7 +154,8 @@ pub fn run(probe: &Probe) -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
-    let within = Duration::from_millis(probe.timeout_ms.into());
+    let default_ms = if task.scan_units.is_empty() { TIMEOUT_MS } else { SCAN_TIMEOUT_MS };
+    let within = Duration::from_millis(probe.timeout_ms.unwrap_or(default_ms).into());
     let mut port = match Port::open(task.wire.clone(), within) {
         Ok(port) => port,
         Err(error) => {
@@ -179,6 +185,9 @@ fn hint(error: &io::Error) -> &'static str {
         }
         io::ErrorKind::TimedOut | io::ErrorKind::HostUnreachable => {
             ": check the address, the cable and the network"
+        }
+        io::ErrorKind::ResourceBusy => {
+            ": one process owns a port; if it is the gateway, systemctl stop parkway"
         }
         io::ErrorKind::PermissionDenied => ": you need to be in the group of the device (dialout)",
         _ => "",
@@ -375,12 +384,14 @@ fn identify(probe: &Probe, task: &Task, session: &mut Session<'_>) -> io::Result
     let pace = Pace { turnaround_us: turnaround_us(medium, times.max(), span), gap_us: 0 };
     let share = Share { slowest_us: times.max(), pace, reads };
     let advice = advise(medium, &[share]);
-    out.say(format!(
-        "this unit alone: timeout_ms {} and period_ms {} or more hold; a sweep takes {:.1} ms",
-        advice.timeout_ms,
-        advice.period_ms,
-        advice.sweep_us as f64 / 1_000.0
-    ))
+    let sweep = match advice.sweep_us {
+        0 => String::new(),
+        us => format!(" and period_ms {} or more; a sweep takes {}", advice.period_ms, ms(us)),
+    };
+    out.say(format!("this unit alone needs timeout_ms {}{sweep}", advice.timeout_ms))?;
+    out.object(&json!({ "unit": session.unit, "timeout_ms": advice.timeout_ms,
+        "period_ms": advice.period_ms, "median_us": times.percentile(50),
+        "p99_us": times.percentile(99), "max_us": times.max(), "lost": times.lost }))
 }
 
 /// Reads "500ms" or "1s": 50 ms to an hour.

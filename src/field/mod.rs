@@ -18,7 +18,7 @@ pub(crate) mod line;
 mod mailbox;
 pub mod pace;
 pub mod plan;
-mod port;
+pub(crate) mod port;
 pub mod rtu;
 pub mod signs;
 mod status;

@@ -6,19 +6,23 @@
 //! Zeros fit many maps: the address behind the profile's last one says whether the unit ends
 //! where the map does.
 
+use std::collections::BTreeMap;
+
 use crate::field::decode::{Items, Sweep};
 use crate::field::plan::{Block, HOLE_MAX, plan};
-use crate::field::write::width;
+use crate::field::write::{encode, width};
 use crate::probe::ask::{Span, table_name};
 use crate::probe::show::{Values, exception};
 use crate::profile::{Display, Format, Profile, Table};
-use crate::site::{BayIx, UnitIx};
+use crate::site::{BayIx, Face, Turn, UnitIx};
 use crate::time::Mono;
 
 /// Exceptions that speak of the map: no such function, address, or length.
 const OF_THE_MAP: [u8; 3] = [1, 2, 3];
 /// Points told in one row.
 const ROW: usize = 50;
+/// Displays told in one line.
+const SHOWN_MAX: usize = 6;
 
 /// What came of one block.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -37,10 +41,18 @@ pub enum Answer {
 pub struct Reads {
     /// Detectors, counters, contacts: decoded as the daemon does.
     pub blocks: Vec<Block>,
-    /// Displays: their registers, where a unit lets them be read.
-    pub displays: Vec<Block>,
+    /// What is written to, where a unit lets it be read: displays, lamps, outputs.
+    pub written: Vec<(Block, Written)>,
     /// The item behind the last one.
     pub beyond: Option<Span>,
+}
+
+/// What something that is written to may hold.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Written {
+    Display(Format),
+    /// "lamps" or "outputs", and the name of each value that one can have.
+    Items(&'static str, BTreeMap<u16, String>),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -72,13 +84,25 @@ pub struct Decoded {
     /// A letter a point: 'f' free, 'o' occupied, 'u' unknown.
     pub points: String,
     pub counters: Vec<u32>,
+    /// A letter a contact: '1' closed, '0' open, 'u' unknown.
+    pub contacts: String,
 }
 
 /// What to read to judge a profile.
 pub fn reads(profile: &Profile) -> Reads {
-    let mut displays = Vec::new();
+    let mut written = Vec::new();
     for display in [&profile.sign, &profile.callout].into_iter().flatten() {
-        displays.extend(display_blocks(display));
+        written.extend(display_blocks(display));
+    }
+    if let Some(lamps) = &profile.lamps {
+        let names = lamps.colours.iter().map(|(name, value)| (*value, name.clone())).collect();
+        let what = Written::Items("lamps", names);
+        written.extend(item_blocks(lamps.table, lamps.base, lamps.points, &what));
+    }
+    if let Some(outputs) = &profile.outputs {
+        let names = [(outputs.on, "on".to_owned()), (outputs.off, "off".to_owned())];
+        let what = Written::Items("outputs", names.into());
+        written.extend(item_blocks(outputs.table, outputs.base, outputs.count, &what));
     }
     let blocks = plan(profile, &wired(profile), HOLE_MAX).blocks;
     let last = blocks.iter().max_by_key(|block| block.first);
@@ -86,7 +110,7 @@ pub fn reads(profile: &Profile) -> Reads {
         let at = block.first.checked_add(block.count)?;
         Some(Span { table: block.table, first: at, last: at })
     });
-    Reads { blocks, displays, beyond }
+    Reads { blocks, written, beyond }
 }
 
 /// Every point, as if a bay hung on each.
@@ -96,13 +120,19 @@ fn wired(profile: &Profile) -> Vec<Option<BayIx>> {
 }
 
 /// A display's registers, one read each: between them there may be none.
-fn display_blocks(display: &Display) -> Vec<Block> {
+fn display_blocks(display: &Display) -> Vec<(Block, Written)> {
     let count = width(display.format);
     let at = |n: u16| display.base.checked_add(display.stride.checked_mul(n)?);
-    (0..display.displays)
-        .filter_map(|n| Some((at(n)?, count)))
-        .map(|(first, count)| Block { table: Table::Holding, first, count, parts: Vec::new() })
-        .collect()
+    let block = |first| Block { table: Table::Holding, first, count, parts: Vec::new() };
+    let firsts = (0..display.displays).filter_map(at);
+    firsts.map(|first| (block(first), Written::Display(display.format))).collect()
+}
+
+fn item_blocks(table: Table, base: u16, count: u16, what: &Written) -> Vec<(Block, Written)> {
+    let last = base.saturating_add(count.saturating_sub(1));
+    let requests = Span { table, first: base, last }.requests().into_iter();
+    let block = |(first, count)| Block { table, first, count, parts: Vec::new() };
+    requests.map(|request| (block(request), what.clone())).collect()
 }
 
 /// Judges a profile by what its reads brought, in the order of [`reads`].
@@ -110,7 +140,7 @@ pub fn judge(
     profile: &Profile,
     reads: &Reads,
     blocks: &[Answer],
-    displays: &[Answer],
+    written: &[Answer],
     beyond: Option<&Answer>,
 ) -> Fit {
     let mut fit = Fit {
@@ -137,7 +167,7 @@ pub fn judge(
             fit.reasons.push("the unit ends where the map does".to_owned());
         }
     }
-    fit.displays(profile, &reads.displays, displays);
+    fit.written(&reads.written, written);
     fit
 }
 
@@ -202,46 +232,43 @@ impl Fit {
             let counts: Vec<String> = decoded.counters.iter().map(u32::to_string).collect();
             self.reasons.push(format!("counters {}", counts.join(", ")));
         }
+        if !decoded.contacts.is_empty() {
+            self.reasons.push(format!("contacts {}", decoded.contacts));
+        }
         self.decoded = Some(decoded);
     }
 
-    fn displays(&mut self, profile: &Profile, blocks: &[Block], answers: &[Answer]) {
-        let formats = [&profile.sign, &profile.callout].into_iter().flatten();
-        let formats =
-            formats.flat_map(|display| display_blocks(display).into_iter().map(|_| display.format));
+    fn written(&mut self, wanted: &[(Block, Written)], answers: &[Answer]) {
         let mut shown = Vec::new();
         let mut refused = 0;
-        for ((block, answer), format) in blocks.iter().zip(answers).zip(formats) {
-            match answer {
-                Answer::Came(Values::Words(words)) => match face(words, format) {
-                    Ok(text) => {
-                        self.items += u32::from(block.count);
-                        shown.push(text);
-                    }
-                    Err(why) => {
-                        self.worse(Verdict::No, format!("holding {}: {why}", block.first));
-                        return;
-                    }
-                },
-                Answer::Came(Values::Bits(_)) | Answer::Refused { .. } | Answer::Nothing => {
-                    refused += 1;
+        for ((block, what), answer) in wanted.iter().zip(answers) {
+            let Answer::Came(values) = answer else {
+                refused += 1;
+                continue;
+            };
+            match held(values, what) {
+                Ok(text) => {
+                    self.items += u32::from(block.count);
+                    shown.push(text);
+                }
+                Err(why) => {
+                    let table = table_name(block.table);
+                    self.worse(Verdict::No, format!("{table} {}: {why}", block.first));
+                    return;
                 }
             }
         }
-        if blocks.is_empty() {
-            return;
-        }
         if refused > 0 {
             self.reasons.push(format!(
-                "{refused} of {} displays cannot be read back: reading cannot tell them",
-                blocks.len()
+                "{refused} of {} reads of what is written to are refused: reading cannot tell it",
+                wanted.len()
             ));
         }
         if !shown.is_empty() {
-            let more = if shown.len() > 6 { ", ..." } else { "" };
-            shown.truncate(6);
-            self.reasons.push(format!("displays show {}{more}", shown.join(", ")));
-            // Any number is a face, so displays alone prove nothing.
+            let more = if shown.len() > SHOWN_MAX { ", ..." } else { "" };
+            shown.truncate(SHOWN_MAX);
+            self.reasons.push(format!("shows {}{more}", shown.join(", ")));
+            // Nearly any number is a face, so displays alone prove nothing.
             if self.verdict == Verdict::Untold {
                 self.verdict = Verdict::InPart;
             }
@@ -249,27 +276,59 @@ impl Fit {
     }
 }
 
-/// What a display's registers show, or why they cannot be that.
-fn face(words: &[u16], format: Format) -> Result<String, String> {
-    match (format, words) {
-        (Format::Number { max, full, closed, blank }, [word]) => match *word {
-            word if word == full => Ok("FULL".to_owned()),
-            word if word == closed => Ok("CLOSED".to_owned()),
-            word if word == blank => Ok("blank".to_owned()),
-            word if word <= max => Ok(word.to_string()),
-            word => Err(format!("{word} is nothing this display can show")),
-        },
-        (Format::Text { .. }, words) => {
-            let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_be_bytes()).collect();
-            let printable = |byte: &u8| *byte == 0 || *byte == b' ' || byte.is_ascii_graphic();
-            if !bytes.iter().all(printable) {
-                return Err("no text".to_owned());
+/// What something that is written to holds, or why that cannot be it.
+fn held(values: &Values, what: &Written) -> Result<String, String> {
+    match (what, values) {
+        (Written::Display(format), Values::Words(words)) => face(words, *format),
+        (Written::Display(_), Values::Bits(_)) => Err("not registers".to_owned()),
+        (Written::Items(what, names), values) => {
+            let items: Vec<u16> = match values {
+                Values::Bits(bits) => bits.iter().map(|bit| u16::from(*bit)).collect(),
+                Values::Words(words) => words.clone(),
+            };
+            let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+            for item in &items {
+                let name = names.get(item);
+                let name = name.ok_or_else(|| format!("{item} is no value of its {what}"))?;
+                *counts.entry(name).or_default() += 1;
             }
-            let text: String =
-                bytes.iter().filter(|byte| **byte != 0).map(|byte| char::from(*byte)).collect();
-            Ok(format!("\"{}\"", text.trim_end()))
+            let told: Vec<String> =
+                counts.iter().map(|(name, count)| format!("{count} {name}")).collect();
+            Ok(format!("{what} {}", told.join(", ")))
         }
-        (Format::Number { .. }, _) => Err("not one register".to_owned()),
+    }
+}
+
+/// What a display's registers show, or why they cannot be that: whatever `write` would have
+/// written for it.
+fn face(words: &[u16], format: Format) -> Result<String, String> {
+    let words_for = |face: &Face| encode(face, format);
+    // Dark first, because that is also how a display shows what it has no value for.
+    let named = [
+        (Face::Blank, "blank"),
+        (Face::Full, "FULL"),
+        (Face::Closed, "CLOSED"),
+        (Face::Staff, "STAFF"),
+        (Face::Valet, "VALET"),
+        (Face::Arrow(Turn::Left), "left"),
+        (Face::Arrow(Turn::Straight), "straight"),
+        (Face::Arrow(Turn::Right), "right"),
+    ];
+    if let Some((_, name)) = named.iter().find(|(face, _)| words_for(face) == words) {
+        return Ok((*name).to_owned());
+    }
+    if let (Format::Text { .. }, words) = (format, words) {
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_be_bytes()).collect();
+        let printable = |byte: &u8| *byte == 0 || *byte == b' ' || byte.is_ascii_graphic();
+        if !bytes.iter().all(printable) {
+            return Err("no text".to_owned());
+        }
+        let text = bytes.iter().filter(|byte| **byte != 0).map(|byte| char::from(*byte));
+        return Ok(format!("\"{}\"", text.collect::<String>().trim_end()));
+    }
+    match words {
+        [word] if words_for(&Face::Number(u32::from(*word))) == words => Ok(word.to_string()),
+        words => Err(format!("{words:?} is nothing this display can show")),
     }
 }
 
@@ -290,7 +349,7 @@ pub fn decode(
         }
     }
     let Some(reading) = sweep.finish(UnitIx(0), Mono(0)) else {
-        return Decoded { points: "u".repeat(bays.len()), counters: Vec::new() };
+        return Decoded { points: "u".repeat(bays.len()), ..Decoded::default() };
     };
     let bit =
         |words: &[u64], at: usize| words.get(at / 64).is_some_and(|w| w >> (at % 64) & 1 == 1);
@@ -300,7 +359,17 @@ pub fn decode(
         (true, true) => 'o',
         (true, false) => 'f',
     };
-    Decoded { points: (0..bays.len()).map(letter).collect(), counters: reading.counters }
+    let contacts = profile.contacts.as_ref().map_or(0, |contacts| contacts.count);
+    let closed = |n: u16| match (reading.contacts_known >> n & 1, reading.contacts >> n & 1) {
+        (0, _) => 'u',
+        (_, 1) => '1',
+        _ => '0',
+    };
+    Decoded {
+        points: (0..bays.len()).map(letter).collect(),
+        counters: reading.counters,
+        contacts: (0..contacts.min(64)).map(closed).collect(),
+    }
 }
 
 /// The best first: what fits, then what fits in part; the more was read, the more it says.
@@ -341,6 +410,9 @@ pub fn decoded_rows(decoded: &Decoded) -> Vec<String> {
         let counts: Vec<String> = decoded.counters.iter().map(u32::to_string).collect();
         rows.push(format!(" counters  {}", counts.join(" ")));
     }
+    if !decoded.contacts.is_empty() {
+        rows.push(format!(" contacts  {} (1 closed, 0 open)", decoded.contacts));
+    }
     rows
 }
 
@@ -377,7 +449,8 @@ mod tests {
             blocks.iter().map(|block| ask(block.first, block.count)).collect()
         };
         let beyond = reads.beyond.map(|span| ask(span.first, 1));
-        judge(profile, &reads, &all(&reads.blocks), &all(&reads.displays), beyond.as_ref())
+        let written: Vec<Block> = reads.written.iter().map(|(block, _)| block.clone()).collect();
+        judge(profile, &reads, &all(&reads.blocks), &all(&written), beyond.as_ref())
     }
 
     fn holds(count: usize, set: &[(usize, u16)]) -> Vec<u16> {
@@ -403,7 +476,7 @@ mod tests {
         let fit = against(&controller(), &small);
         assert_eq!(fit.verdict, Verdict::No);
         let text = told(&fit);
-        assert!(text.contains("holding 100 to 103 refused with exception 02"), "{text}");
+        assert!(text.contains("holding 100 to 101 refused with exception 02"), "{text}");
 
         let fit = against(&controller(), &holds(104, &[]));
         assert!(told(&fit).contains("put something on one to be sure"), "{fit:?}");
@@ -431,11 +504,11 @@ mod tests {
         );
         let fit = against(&panel, &[12, 1_001, 1_000]);
         assert_eq!(fit.verdict, Verdict::InPart);
-        assert!(told(&fit).contains("displays show 12, FULL, blank"), "{fit:?}");
+        assert!(told(&fit).contains("shows 12, FULL, blank"), "{fit:?}");
         assert_eq!(against(&panel, &[12, 1_001, 4_000]).verdict, Verdict::No);
         let fit = against(&panel, &[]);
         assert_eq!(fit.verdict, Verdict::Untold);
-        assert!(told(&fit).contains("3 of 3 displays cannot be read back"), "{fit:?}");
+        assert!(told(&fit).contains("3 of 3 reads of what is written to are refused"), "{fit:?}");
     }
 
     #[test]

@@ -179,13 +179,14 @@ impl Session<'_> {
     ///
     /// The output is closed.
     pub fn scan_units(&mut self, units: &[u8]) -> io::Result<()> {
-        let mut there = 0;
+        let (mut there, mut refused) = (0, 0);
         for (n, unit) in units.iter().enumerate() {
             self.unit = *unit;
             self.out.progress(&format!("unit {unit}, {} of {}", n + 1, units.len()));
             let told = self.read(Table::Holding, 0, 1);
             if is_answer(&told.outcome) {
                 there += 1;
+                refused += u32::from(matches!(told.outcome, Outcome::Exception(_)));
                 let (word, ms) = (say(&told.outcome), told.took.as_secs_f64() * 1_000.0);
                 self.out.progress("");
                 self.out.say(format!("unit {unit:>3}  {ms:>7.1} ms  {word}"))?;
@@ -197,7 +198,12 @@ impl Session<'_> {
             sleep(SCAN_PAUSE);
         }
         self.out.progress("");
-        self.out.say(format!("{there} of {} addresses answer", units.len()))
+        let only = match refused {
+            0 => String::new(),
+            // Some gateways refuse for units that are not there.
+            some => format!(", {some} of them with an exception"),
+        };
+        self.out.say(format!("{there} of {} addresses answer{only}", units.len()))
     }
 
     /// Which addresses of a range there are.
@@ -238,7 +244,7 @@ impl Session<'_> {
         }
         let ended = scan.over().map_or(String::new(), |why| format!("; given up: {why}"));
         self.out.say(format!(
-            "{}: {there} of {} there, at most {} in one read, {} requests{ended}",
+            "{}: {there} of {} there, up to {} answered in one read, {} requests{ended}",
             show::name(span, self.reading.base),
             span.count(),
             scan.answered_max(),
@@ -258,13 +264,14 @@ impl Session<'_> {
             self.out.progress(&format!("trying {}", profile.id));
             let reads = fit::reads(profile);
             let blocks = self.answers(&reads.blocks, &mut known);
-            let displays = self.answers(&reads.displays, &mut known);
+            let written = reads.written.iter().map(|(block, _)| self.answer(block, &mut known));
+            let written: Vec<Answer> = written.collect();
             let beyond = reads.beyond.map(|span| {
                 let block =
                     Block { table: span.table, first: span.first, count: 1, parts: Vec::new() };
                 self.answer(&block, &mut known)
             });
-            fits.push(fit::judge(profile, &reads, &blocks, &displays, beyond.as_ref()));
+            fits.push(fit::judge(profile, &reads, &blocks, &written, beyond.as_ref()));
         }
         self.out.progress("");
         fit::rank(&mut fits);
@@ -273,7 +280,8 @@ impl Session<'_> {
             self.out.object(&json!({ "unit": self.unit, "profile": fit.profile,
                 "fits": fit.verdict == Verdict::Fits, "reasons": fit.reasons,
                 "points": fit.decoded.as_ref().map(|d| d.points.as_str()),
-                "counters": fit.decoded.as_ref().map(|d| d.counters.as_slice()) }))?;
+                "counters": fit.decoded.as_ref().map(|d| d.counters.as_slice()),
+                "contacts": fit.decoded.as_ref().map(|d| d.contacts.as_str()) }))?;
         }
         Ok(fits)
     }

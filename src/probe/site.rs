@@ -61,9 +61,38 @@ pub fn walk(walk: Walk<'_>, port: &mut Port, reading: Reading, out: &Out) -> io:
         ))?;
     }
     if !shares.is_empty() {
-        advice(site, line, &advise(medium, &shares), shares.len(), out)?;
+        let measured = shares.len();
+        shares.extend(unmeasured(site, line, &shares, &units, &silent));
+        let told = match shares.len() {
+            all if all == measured => format!("{all} units measured"),
+            all => format!("{measured} of {all} units measured, the others taken as the slowest"),
+        };
+        advice(site, line, &advise(medium, &shares), &told, out)?;
     }
     Ok(silent.is_empty())
+}
+
+/// The line's other units, taken to be as slow as the slowest that was measured.
+fn unmeasured(
+    site: &Site,
+    line: LineIx,
+    measured: &[Share],
+    walked: &[UnitIx],
+    silent: &[&str],
+) -> Vec<Share> {
+    let slowest_us = measured.iter().map(|share| share.slowest_us).max().unwrap_or(0);
+    let turnaround_us = measured.iter().map(|share| share.pace.turnaround_us).max().unwrap_or(0);
+    let others = site.lines[line.at()].units.iter().filter_map(|ix| {
+        let unit = &site.units[ix.at()];
+        let is_measured = walked.contains(ix) && !silent.contains(&unit.id.as_str());
+        let blocks = blocks(site, unit);
+        (!is_measured && !blocks.is_empty()).then(|| Share {
+            slowest_us,
+            pace: Pace { turnaround_us, gap_us: u64::from(unit.gap_ms) * 1_000 },
+            reads: blocks.iter().map(|block| Bytes::read(block.table, block.count)).collect(),
+        })
+    });
+    others.collect()
 }
 
 /// One unit: its plan's reads, what they mean, and their times.
@@ -134,6 +163,7 @@ fn told(
     }
     out.object(&json!({ "unit": unit.id, "address": unit.address, "profile": profile.id,
         "points": decoded.points, "counters": decoded.counters,
+        "contacts": decoded.contacts,
         "median_us": measure.times.percentile(50), "p99_us": measure.times.percentile(99),
         "max_us": measure.times.max(), "lost": measure.times.lost }))
 }
@@ -182,14 +212,14 @@ impl Measure {
 }
 
 /// The line's own figures against what was measured.
-fn advice(site: &Site, line: LineIx, advice: &Advice, units: usize, out: &Out) -> io::Result<()> {
+fn advice(site: &Site, line: LineIx, advice: &Advice, measured: &str, out: &Out) -> io::Result<()> {
     let table = &site.lines[line.at()];
     let Advice { timeout_ms, period_ms, sweep_us } = *advice;
     let least_ms = table.units.iter().map(|unit| site.units[unit.at()].timeout_ms).min();
     let timeout = least_ms.unwrap_or(0);
-    let word = |fine: bool| if fine { "fine" } else { "TOO SHORT" };
+    let word = |fine: bool| if fine { "fine" } else { "LESS THAN THAT" };
     out.say(format!(
-        "line {}: one sweep of {units} units takes {:.1} ms; timeout_ms {timeout_ms} and period_ms \
+        "line {}: one sweep takes {:.1} ms ({measured}); timeout_ms {timeout_ms} and period_ms \
          {period_ms} or more hold, one dead unit included",
         table.id,
         sweep_us as f64 / 1_000.0,

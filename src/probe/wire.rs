@@ -1,7 +1,9 @@
 //! The line that a probe asks on: opened by it, asked one thing at a time, closed with it.
 //!
-//! Calls wait, because a probe does nothing else meanwhile. As in the field, a connection
-//! survives an answer and nothing else: a late answer must not be taken for the next one's.
+//! Calls wait, because a probe does nothing else meanwhile. It keeps the field's own rules: over
+//! TCP a connection survives an answer and nothing else; on RTU each frame has its silence, and a
+//! unit that was silent is left alone for a while, because its late answer would be taken for the
+//! next one's.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -14,12 +16,21 @@ use tokio_modbus::{Request, Response};
 
 use crate::field::agenda::Outcome;
 use crate::field::line;
+use crate::field::port::{self, Heard};
+use crate::field::rtu::{Answer, Ask, FRAME_MAX, Listener, answer_len, encode};
 use crate::probe::ask::{Change, Span};
 use crate::profile::Table;
-use crate::site::Wire;
+use crate::site::{Framing, Wire};
 
 /// How long a connection may take.
 const CONNECT_MAX: Duration = Duration::from_secs(3);
+/// How much later than the wire's own time an answer may end: an adapter passes bytes on in lumps,
+/// most of them every 16 ms at the latest.
+const LUMP: Duration = Duration::from_millis(20);
+/// How long a unit that was silent is left alone, in time-outs.
+const LEFT_ALONE_TIMEOUTS: u32 = 2;
+/// How long a line that is never silent is listened to before a request is given up.
+const BABBLE_MAX: Duration = Duration::from_secs(3);
 
 /// A line under the probe's hands.
 pub struct Port {
@@ -30,6 +41,17 @@ pub struct Port {
 
 enum Link {
     Tcp { runtime: Runtime, context: Option<Context> },
+    Rtu(Bus),
+}
+
+/// A bus of characters.
+struct Bus {
+    framing: Framing,
+    port: Option<port::Port>,
+    /// When the last byte went or came.
+    quiet_since: Instant,
+    /// A unit that was silent, and until when it is not asked.
+    alone: Option<(u8, Instant)>,
 }
 
 /// One answer.
@@ -53,16 +75,14 @@ impl Port {
     ///
     /// Nobody listens there, or the port is not ours to take.
     pub fn open(wire: Wire, within: Duration) -> io::Result<Port> {
-        let link = match &wire {
-            Wire::Tcp { .. } => {
+        let link = match wire.framing() {
+            None => {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
                 Link::Tcp { runtime, context: None }
             }
-            Wire::RtuTcp { .. } | Wire::Serial { .. } => {
-                return Err(io::Error::new(
-                    io::ErrorKind::Unsupported,
-                    "RTU lines are not probed yet",
-                ));
+            Some(framing) => {
+                let quiet_since = Instant::now();
+                Link::Rtu(Bus { framing, port: None, quiet_since, alone: None })
             }
         };
         let mut port = Port { wire, within, link };
@@ -80,35 +100,22 @@ impl Port {
     }
 
     fn connect(&mut self) -> io::Result<()> {
-        let (Link::Tcp { runtime, context }, Wire::Tcp { endpoint }) = (&mut self.link, &self.wire)
-        else {
-            return Ok(());
-        };
-        if context.is_some() {
-            return Ok(());
-        }
-        let stream = runtime.block_on(async {
-            match timeout(CONNECT_MAX, TcpStream::connect(endpoint.as_str())).await {
-                Ok(stream) => stream,
-                Err(_) => Err(io::Error::new(
-                    io::ErrorKind::TimedOut,
-                    format!("no answer in {CONNECT_MAX:?}"),
-                )),
+        match (&mut self.link, &self.wire) {
+            (Link::Tcp { runtime, context }, Wire::Tcp { endpoint }) if context.is_none() => {
+                *context = Some(connect(runtime, endpoint)?);
             }
-        })?;
-        // Without it a request waits for an acknowledgement; if it cannot be set, it waits.
-        let _ = stream.set_nodelay(true);
-        // Registers the stream with the runtime's reactor, so the runtime must be entered.
-        let _entered = runtime.enter();
-        *context = Some(tcp::attach(stream));
+            (Link::Rtu(bus), wire) if bus.port.is_none() => {
+                bus.port = Some(port::Port::open(wire)?);
+                bus.quiet_since = Instant::now();
+            }
+            _ => (),
+        }
         Ok(())
     }
 
     /// Reads one block; it must be within the protocol's limits.
     pub fn read(&mut self, unit: u8, table: Table, first: u16, count: u16) -> Told {
-        self.exchange(move |context, within| {
-            Box::pin(line::read(context, within, unit, table, first, count))
-        })
+        self.exchange(unit, Ask::Read { table, first, count })
     }
 
     /// Reads one block of a span that fits into one request.
@@ -119,41 +126,59 @@ impl Port {
 
     /// Writes once; nothing here ever repeats a write.
     pub fn write(&mut self, unit: u8, change: &Change) -> Told {
-        let change = change.clone();
-        self.exchange(move |context, within| {
-            Box::pin(async move {
-                if change.table == Table::Coil {
-                    write_coils(context, within, unit, &change).await
-                } else {
-                    line::write(context, within, unit, change.first, &change.words).await
-                }
-            })
-        })
+        let Change { table, first, words } = change;
+        self.exchange(unit, Ask::Write { table: *table, first: *first, values: words })
     }
 
-    fn exchange<F>(&mut self, ask: F) -> Told
-    where
-        F: for<'a> FnOnce(
-            &'a mut Context,
-            Duration,
-        ) -> std::pin::Pin<Box<dyn Future<Output = Outcome> + 'a>>,
-    {
+    fn exchange(&mut self, unit: u8, ask: Ask<'_>) -> Told {
         if let Err(error) = self.connect() {
             let why = error.to_string();
             return Told { outcome: Outcome::NotConnected { why }, took: Duration::ZERO };
         }
-        let Link::Tcp { runtime, context } = &mut self.link;
-        let Some(connected) = context else {
-            let why = "not connected".to_owned();
-            return Told { outcome: Outcome::NotConnected { why }, took: Duration::ZERO };
-        };
-        let began = Instant::now();
-        let outcome = runtime.block_on(ask(connected, self.within));
-        let took = began.elapsed();
-        if let Outcome::Silent | Outcome::Nonsense { .. } | Outcome::Closed { .. } = outcome {
-            *context = None;
+        match &mut self.link {
+            Link::Rtu(bus) => bus.exchange(unit, ask, self.within),
+            Link::Tcp { runtime, context } => {
+                let Some(connected) = context else {
+                    let why = "not connected".to_owned();
+                    return Told { outcome: Outcome::NotConnected { why }, took: Duration::ZERO };
+                };
+                let began = Instant::now();
+                let outcome = runtime.block_on(over_tcp(connected, self.within, unit, ask));
+                let took = began.elapsed();
+                if let Outcome::Silent | Outcome::Nonsense { .. } | Outcome::Closed { .. } = outcome
+                {
+                    *context = None;
+                }
+                Told { outcome, took }
+            }
         }
-        Told { outcome, took }
+    }
+}
+
+fn connect(runtime: &Runtime, endpoint: &str) -> io::Result<Context> {
+    let stream = runtime.block_on(async {
+        match timeout(CONNECT_MAX, TcpStream::connect(endpoint)).await {
+            Ok(stream) => stream,
+            Err(_) => {
+                let why = format!("no answer in {CONNECT_MAX:?}");
+                Err(io::Error::new(io::ErrorKind::TimedOut, why))
+            }
+        }
+    })?;
+    // Without it a request waits for an acknowledgement; if it cannot be set, it waits.
+    let _ = stream.set_nodelay(true);
+    Ok(tcp::attach(stream))
+}
+
+async fn over_tcp(context: &mut Context, within: Duration, unit: u8, ask: Ask<'_>) -> Outcome {
+    match ask {
+        Ask::Read { table, first, count } => {
+            line::read(context, within, unit, table, first, count).await
+        }
+        Ask::Write { table: Table::Coil, first, values } => {
+            write_coils(context, within, unit, first, values).await
+        }
+        Ask::Write { first, values, .. } => line::write(context, within, unit, first, values).await,
     }
 }
 
@@ -161,23 +186,118 @@ async fn write_coils(
     context: &mut Context,
     within: Duration,
     unit: u8,
-    change: &Change,
+    first: u16,
+    values: &[u16],
 ) -> Outcome {
-    let bits: Vec<bool> = change.words.iter().map(|word| *word != 0).collect();
+    let bits: Vec<bool> = values.iter().map(|value| *value != 0).collect();
     let request = match bits.as_slice() {
-        [bit] => Request::WriteSingleCoil(change.first, *bit),
-        bits => Request::WriteMultipleCoils(change.first, bits.to_vec().into()),
+        [bit] => Request::WriteSingleCoil(first, *bit),
+        bits => Request::WriteMultipleCoils(first, bits.to_vec().into()),
     };
     match line::call(context, within, unit, request).await {
-        Ok(Response::WriteSingleCoil(at, bit)) if at == change.first && [bit] == *bits => {
-            Outcome::Written
-        }
+        Ok(Response::WriteSingleCoil(at, bit)) if at == first && [bit] == *bits => Outcome::Written,
         Ok(Response::WriteMultipleCoils(at, count))
-            if at == change.first && usize::from(count) == bits.len() =>
+            if at == first && usize::from(count) == bits.len() =>
         {
             Outcome::Written
         }
         Ok(_) => Outcome::Nonsense { why: "not an echo of the write".to_owned() },
         Err(outcome) => outcome,
+    }
+}
+
+impl Bus {
+    fn exchange(&mut self, unit: u8, ask: Ask<'_>, within: Duration) -> Told {
+        let Some(port) = self.port.take() else {
+            let why = "not connected".to_owned();
+            return Told { outcome: Outcome::NotConnected { why }, took: Duration::ZERO };
+        };
+        let mut began = Instant::now();
+        match self.talk(&port, unit, ask, within, &mut began) {
+            Ok(outcome) => {
+                let took = began.elapsed();
+                if let Outcome::Silent | Outcome::Nonsense { .. } = outcome {
+                    let until = Instant::now() + within * LEFT_ALONE_TIMEOUTS;
+                    self.alone = Some((unit, until));
+                }
+                self.port = Some(port);
+                Told { outcome, took }
+            }
+            // What is broken is opened anew.
+            Err(error) => {
+                Told { outcome: Outcome::Closed { why: error.to_string() }, took: began.elapsed() }
+            }
+        }
+    }
+
+    fn talk(
+        &mut self,
+        port: &port::Port,
+        unit: u8,
+        ask: Ask<'_>,
+        within: Duration,
+        began: &mut Instant,
+    ) -> io::Result<Outcome> {
+        if !self.fall_silent(port, unit)? {
+            return Ok(Outcome::Nonsense { why: "the line is never silent".to_owned() });
+        }
+        let frame = encode(unit, ask);
+        *began = Instant::now();
+        port.write(&frame, *began + within)?;
+        // The kernel takes a frame at once; the wire needs longer.
+        let sent = *began + self.framing.characters(frame.len() as u32);
+        self.quiet_since = sent;
+        let first_by = sent + within;
+        let last_by = first_by + self.framing.characters(answer_len(ask) as u32) + LUMP;
+        // A converter passes an answer on when it has all of it.
+        let mut until = if port.is_stream() { last_by } else { first_by };
+        let mut listener = Listener::new(unit, ask);
+        let mut bytes = [0; FRAME_MAX];
+        while let Heard::Bytes(count) = port.read(&mut bytes, until)? {
+            self.quiet_since = Instant::now();
+            until = last_by;
+            if let Some(answer) = listener.take(&bytes[..count]) {
+                return Ok(match answer {
+                    Answer::Bits(bits) => Outcome::Bits(bits),
+                    Answer::Words(words) => Outcome::Words(words),
+                    Answer::Written => Outcome::Written,
+                    Answer::Exception(code) => Outcome::Exception(code),
+                });
+            }
+        }
+        let heard = listener.heard();
+        // A technician with the wrong baud rate or swapped wires sees exactly this.
+        Ok(match heard {
+            heard if heard.noise > 0 => Outcome::Nonsense {
+                why: format!("{} bytes of no sound frame: baud rate, parity?", heard.noise),
+            },
+            heard if heard.misfits + heard.foreign > 0 => Outcome::Nonsense {
+                why: format!(
+                    "{} frames that answer something else: is another master on the bus?",
+                    heard.misfits + heard.foreign
+                ),
+            },
+            heard if heard.echoes > 0 => Outcome::Nonsense {
+                why: "our own request alone: the adapter hears itself, and nobody answers".into(),
+            },
+            _ => Outcome::Silent,
+        })
+    }
+
+    /// Waits until the line was silent for long enough, and a silent unit was left alone, throwing
+    /// away what still comes. False where that never happens.
+    fn fall_silent(&mut self, port: &port::Port, unit: u8) -> io::Result<bool> {
+        let give_up = Instant::now() + BABBLE_MAX;
+        let alone = self.alone.take_if(|(silent, _)| *silent == unit).map(|(_, until)| until);
+        let mut bytes = [0; FRAME_MAX];
+        loop {
+            let silent = self.quiet_since + self.framing.silence();
+            let until = alone.map_or(silent, |alone| alone.max(silent));
+            match port.read(&mut bytes, until)? {
+                Heard::Nothing => return Ok(true),
+                Heard::Bytes(_) if Instant::now() > give_up.max(until) => return Ok(false),
+                Heard::Bytes(_) => self.quiet_since = Instant::now(),
+            }
+        }
     }
 }
