@@ -6,8 +6,8 @@
 //! behind (a newer one comes with the next sweep), and a silent unit sends nothing, because the
 //! gateway judges freshness.
 //!
-//! `plan`, `decode`, `breaker`, `budget`, `pace`, `write`, `signs`, `rtu` and `agenda` decide and do
-//! no IO; `line`, `bus` and `port` do IO and decide nothing.
+//! `plan`, `split`, `decode`, `policy`, `breaker`, `budget`, `pace`, `write`, `signs`, `rtu` and
+//! `agenda` decide and do no IO; `line`, `bus` and `port` do IO and decide nothing.
 
 pub mod agenda;
 pub mod breaker;
@@ -18,9 +18,11 @@ pub(crate) mod line;
 mod mailbox;
 pub mod pace;
 pub mod plan;
+pub mod policy;
 pub(crate) mod port;
 pub mod rtu;
 pub mod signs;
+pub mod split;
 mod status;
 pub mod write;
 
