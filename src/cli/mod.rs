@@ -44,7 +44,7 @@ enum Command {
         config: PathBuf,
     },
     /// Read, scan and time a unit or a line live, and say which profiles fit; for bringing up
-    Probe(probe::Probe),
+    Probe(Box<probe::Probe>),
     /// Show a whole site at work on this machine: controllers, cars, broker and gateway
     #[cfg(feature = "demo")]
     Demo(demo::Demo),

@@ -9,6 +9,7 @@
 
 use std::time::Duration;
 
+use crate::field::breaker::{FAILURES_MAX, PROBE_SHARE};
 use crate::field::plan::{Block, HOLE_MAX, plan};
 use crate::field::signs::places;
 use crate::field::write::encode;
@@ -25,9 +26,9 @@ pub const ROUND_TRIP_US: u64 = 1_000;
 /// What a converter adds on top, in microseconds: it gathers a frame before it passes it on.
 pub const CONVERTER_US: u64 = 5_000;
 /// Sweeps in which a unit that died costs its time-out, before its breaker opens.
-pub const SWEEPS_LATE: u32 = 3;
+pub const SWEEPS_LATE: u8 = FAILURES_MAX;
 /// The share of a line's time that probes of dead units may take, in percent.
-pub const PROBE_PERCENT: u64 = 2;
+pub const PROBE_PERCENT: u64 = 100 / PROBE_SHARE as u64;
 /// What carries the requests.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Medium {

@@ -28,7 +28,7 @@ const CONNECT_MAX: Duration = Duration::from_secs(3);
 /// most of them every 16 ms at the latest.
 const LUMP: Duration = Duration::from_millis(20);
 /// How long a unit that was silent is left alone, in time-outs.
-const LEFT_ALONE_TIMEOUTS: u32 = 2;
+const LEFT_ALONE_TIMEOUTS: u32 = 3;
 /// How long a line that is never silent is listened to before a request is given up.
 const BABBLE_MAX: Duration = Duration::from_secs(3);
 
