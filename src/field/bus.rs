@@ -1,4 +1,4 @@
-//! The owner of one RTU line, on a thread of its own: does what its [`Agenda`] says.
+//! The owner of one RTU line, on a thread of its own: does what its agenda says.
 //!
 //! A thread, because an async timer ends up to a millisecond late, and an exchange on a bus at
 //! 9,600 baud takes 23. Between two requests it keeps the silence that the framing demands and
@@ -17,8 +17,8 @@ use tokio::sync::watch;
 use tracing::{debug, error};
 
 use crate::field::REST;
-use crate::field::agenda::{Agenda, Job, Outcome};
-use crate::field::line::{Line, PUBLISH_EVERY};
+use crate::field::agenda::{Job, Outcome};
+use crate::field::line::{Line, Turns};
 use crate::field::port::{Heard, Port};
 use crate::field::rtu::{Answer, Ask, FRAME_MAX, Listener, answer_len, encode};
 use crate::profile::Table;
@@ -63,7 +63,6 @@ pub fn start(
 struct Bus<'a> {
     line: &'a Line,
     drop_all: &'a watch::Receiver<bool>,
-    epoch: Instant,
     framing: Framing,
     port: Option<Port>,
     /// When the last byte went or came, as far as is known.
@@ -80,7 +79,6 @@ impl<'a> Bus<'a> {
         Bus {
             line,
             drop_all,
-            epoch,
             framing: wire.framing().expect("only RTU lines are started here"),
             port: None,
             quiet_since: epoch,
@@ -90,46 +88,24 @@ impl<'a> Bus<'a> {
     }
 
     fn run(&mut self) {
-        let line = self.line;
-        let before = line.status.borrow().clone();
-        let first = self.mono(Instant::now()) + line.stagger;
-        let mut agenda = Agenda::new(&line.site, line.line, first, line.seed, before);
-        let mut published = Mono(0);
+        let mut turns = Turns::new(self.line);
         while !*self.drop_all.borrow() {
-            line.mailbox.take(|slot, face| agenda.want(slot, face));
-            if *line.stop.borrow() {
-                agenda.stop();
-            }
-            let now = self.mono(Instant::now());
-            let job = agenda.next(now);
-            let idle = matches!(job, Job::Wait { .. } | Job::Finished);
-            if idle || now.since(published) >= PUBLISH_EVERY {
-                published = now;
-                line.status.send_modify(|status| status.clone_from(agenda.status()));
-            }
-            let (outcome, took) = match job {
+            match turns.next() {
                 Job::Finished => return,
                 Job::Wait { until } => {
-                    let until = until.map(|until| self.epoch + until.since(Mono(0)));
-                    line.mailbox.wait(until);
-                    continue;
+                    let epoch = self.line.epoch.into_std();
+                    self.line.mailbox.wait(until.map(|until| epoch + until.since(Mono(0))));
                 }
-                Job::Connect => (self.connect(), Duration::ZERO),
-                job => self.exchange(&job),
-            };
-            let done = self.mono(Instant::now());
-            let at = line.clock.now().mono;
-            if let Some(reading) = agenda.done(done, at, took, outcome)
-                && line.readings.try_send(reading).is_err()
-            {
-                agenda.status().readings_dropped_total += 1;
+                Job::Connect => {
+                    let outcome = self.connect();
+                    turns.done(None, outcome);
+                }
+                job => {
+                    let (outcome, took) = self.exchange(&job);
+                    turns.done(Some(took), outcome);
+                }
             }
         }
-    }
-
-    /// Real time since the epoch.
-    fn mono(&self, now: Instant) -> Mono {
-        Mono(0) + now.saturating_duration_since(self.epoch)
     }
 
     fn connect(&mut self) -> Outcome {

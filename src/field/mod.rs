@@ -24,6 +24,7 @@ pub mod rtu;
 pub mod signs;
 pub mod split;
 mod status;
+pub mod vector;
 pub mod write;
 
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -47,10 +48,10 @@ pub use status::{LineState, LineStatus, UnitState, UnitStatus};
 const REST: Duration = Duration::from_secs(1);
 /// Threads for looking up names: a hanging resolver may hold this many.
 const LOOKUP_THREADS_MAX: usize = 4;
-/// Lines that begin their sweeps together: about two milliseconds of work. Spreading every line for
+/// Lines that begin their sweeps together: some milliseconds of work. Spreading every line for
 /// itself took five times the CPU, nearly all of it for waking up (`tests/bench/field.rs`); and
 /// what comes together is decided, committed and sent upstream together.
-const PHASE_LINES: usize = 64;
+const PHASE_LINES: usize = 128;
 /// What the thread gets to end after it was told to drop everything.
 const DROP_MAX: Duration = Duration::from_millis(200);
 

@@ -222,8 +222,9 @@ pub struct LineOf<'a> {
     pub period_ms: u32,
     pub timeout_ms: u32,
     /// Address and profile of each unit: "bays" (640 points in two blocks of 20 registers, and two
-    /// counters), "plain" (630 points in one block), "few" (64 in 4 registers), "panel" (64 numbers
-    /// from 0, 8 texts of 8 characters from 1000) or "mute" (4 numbers that answer no write).
+    /// counters), "plain" (630 points in one block), "few" (64 in 4 registers), "dense" (256 points
+    /// with faults and two counters, all in one block of 36 registers), "panel" (64 numbers from 0,
+    /// 8 texts of 8 characters from 1000) or "mute" (4 numbers that answer no write).
     pub units: &'a [(u8, &'a str)],
 }
 
@@ -261,6 +262,7 @@ pub fn text_of(lines: &[(String, &[(u8, &str)])], signs: &str) -> String {
             let bays = match *profile {
                 "bays" => 640,
                 "plain" => 630,
+                "dense" => 256,
                 "few" => 64,
                 _ => 0,
             };
@@ -356,6 +358,16 @@ bays = { table = "holding", base = 0, points = 630, layout = { kind = "bits" } }
 id = "few"
 source = "a test"
 bays = { table = "holding", base = 0, points = 64, layout = { kind = "bits" } }
+[[profile]]
+id = "dense"
+source = "a test"
+counters = { table = "holding", base = 32, count = 2, word_order = "high-first" }
+[profile.bays]
+table = "holding"
+base = 0
+points = 256
+layout = { kind = "bits" }
+fault_base = 16
 [[profile]]
 id = "panel"
 source = "a test"
