@@ -207,7 +207,7 @@ fn task(probe: &Probe) -> Result<Task, String> {
         wire: Wire::Tcp { endpoint: String::new() },
         unit: None,
         site: None,
-        profiles: Vec::new(),
+        profiles: config::shipped::all(),
         reading,
         reads: spans(&probe.read)?,
         scans: spans(&probe.scan)?,
@@ -231,7 +231,8 @@ fn task(probe: &Probe) -> Result<Task, String> {
     if let Some(only) = &probe.profile {
         task.profiles.retain(|profile| profile.id == *only);
         if task.profiles.is_empty() {
-            return Err(format!("there is no profile \"{only}\""));
+            let all: Vec<&str> = config::shipped::ids().collect();
+            return Err(format!("there is no profile \"{only}\"; these ship: {}", all.join(", ")));
         }
     }
     Ok(task)
@@ -295,7 +296,10 @@ fn from_config(
     };
     task.wire = line.wire.clone();
     task.unit = unit.map(|unit| site.units[unit.at()].address);
-    task.profiles.clone_from(&site.profiles);
+    // The site's own first; one that ships and is used stands among them.
+    let known = |profile: &Profile| site.profiles.iter().any(|other| other.id == profile.id);
+    task.profiles.retain(|profile| !known(profile));
+    task.profiles.splice(0..0, site.profiles.iter().cloned());
     let asks = !task.reads.is_empty() || !task.scans.is_empty() || !task.writes.is_empty();
     if asks && task.unit.is_none() {
         return Err("which unit of the line? --unit N".to_owned());

@@ -180,7 +180,10 @@ impl Fit {
     fn answered(&mut self, block: &Block, answer: &Answer) {
         let (table, first) = (table_name(block.table), block.first);
         let last = block.first.saturating_add(block.count - 1);
-        let place = format!("{table} {first} to {last}");
+        let place = match block.count {
+            1 => format!("{table} {first}"),
+            _ => format!("{table} {first} to {last}"),
+        };
         match answer {
             Answer::Came(_) => self.items += u32::from(block.count),
             Answer::Refused { code, answered: 0 } if OF_THE_MAP.contains(code) => {
@@ -260,7 +263,7 @@ impl Fit {
         }
         if refused > 0 {
             self.reasons.push(format!(
-                "{refused} of {} reads of what is written to are refused: reading cannot tell it",
+                "{refused} of {} reads of what it writes to are refused",
                 wanted.len()
             ));
         }
@@ -508,7 +511,7 @@ mod tests {
         assert_eq!(against(&panel, &[12, 1_001, 4_000]).verdict, Verdict::No);
         let fit = against(&panel, &[]);
         assert_eq!(fit.verdict, Verdict::Untold);
-        assert!(told(&fit).contains("3 of 3 reads of what is written to are refused"), "{fit:?}");
+        assert!(told(&fit).contains("3 of 3 reads of what it writes to are refused"), "{fit:?}");
     }
 
     #[test]
