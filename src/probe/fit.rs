@@ -402,7 +402,8 @@ pub fn told(fit: &Fit) -> String {
 pub fn decoded_rows(decoded: &Decoded) -> Vec<String> {
     let letters: Vec<char> = decoded.points.chars().collect();
     let mut rows = Vec::new();
-    for (n, row) in letters.chunks(ROW).enumerate() {
+    let wired = |row: &[char]| row.iter().any(|letter| *letter != '-');
+    for (n, row) in letters.chunks(ROW).enumerate().filter(|(_, row)| wired(row)) {
         let tens: Vec<String> = row.chunks(10).map(|ten| ten.iter().collect()).collect();
         rows.push(format!("{:>9}  {}", n * ROW, tens.join(" ")));
     }
