@@ -432,7 +432,8 @@ mod tests {
         profile(
             "id = \"zc\"\nsource = \"a test\"\n\
              bays = { table = \"holding\", base = 0, points = 64, layout = { kind = \"bits\" } }\n\
-             counters = { table = \"holding\", base = 100, count = 2, word_order = \"high-first\" }",
+             counters = { table = \"holding\", base = 100, count = 2, \
+             word_order = \"high-first\" }",
         )
     }
 
