@@ -28,6 +28,7 @@ pub mod log;
 pub mod metrics;
 pub mod outbox;
 pub mod owner;
+pub mod probe;
 pub mod profile;
 pub mod record;
 pub mod run;

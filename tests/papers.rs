@@ -42,9 +42,13 @@ fn every_series_the_readme_names_exists() {
 #[test]
 fn every_command_and_file_the_readme_names_exists() {
     let readme = readme();
-    for (command, options) in
-        [("run", "--config"), ("check", ""), ("status", "--http"), ("demo", "--outage")]
-    {
+    for (command, options) in [
+        ("run", "--config"),
+        ("check", ""),
+        ("probe", "--scan-units"),
+        ("status", "--http"),
+        ("demo", "--outage"),
+    ] {
         assert!(readme.contains(&format!("`parkway {command}")), "README leaves out {command}");
         // What is shipped has no demo, and its tests run with --no-default-features too.
         if command == "demo" && !cfg!(feature = "demo") {
@@ -70,6 +74,24 @@ fn every_command_and_file_the_readme_names_exists() {
         assert!(readme.contains(path) || readme.contains(folder), "README leaves out {path}");
         assert!(root().join(path).exists(), "{path} does not exist");
     }
+}
+
+/// An installer copies these: each must be understood, whatever answers.
+#[test]
+fn every_probe_the_readme_shows_is_understood() {
+    let readme = readme();
+    let help = Command::new(env!("CARGO_BIN_EXE_parkway")).args(["probe", "--help"]).output();
+    let help = String::from_utf8(help.unwrap().stdout).unwrap();
+    let shown = readme.lines().filter(|line| line.starts_with("parkway probe"));
+    let mut commands = 0;
+    for line in shown {
+        commands += 1;
+        let line = line.split('#').next().unwrap();
+        for word in line.split_whitespace().filter(|word| word.starts_with("--")) {
+            assert!(help.contains(word), "README uses {word}, which probe does not have");
+        }
+    }
+    assert!(commands >= 4, "README shows how a garage is brought up");
 }
 
 #[test]

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use crate::field::budget::{
-    self, Budget, Framing, Judgement, Medium, PROBE_PERCENT, RTU_TURNAROUND_US, SWEEPS_LATE,
+    self, Budget, Judgement, Medium, PROBE_PERCENT, RTU_TURNAROUND_US, SWEEPS_LATE,
     TCP_TURNAROUND_US,
 };
 use crate::site::{LineIx, Site};
@@ -144,16 +144,9 @@ fn assumptions(media: &[Medium]) -> Vec<String> {
 fn wire(medium: Medium) -> Option<String> {
     match medium {
         Medium::Tcp => None,
-        Medium::Serial(framing) => Some(speed(framing)),
-        Medium::Converter(framing) => Some(format!("{} behind a converter", speed(framing))),
+        Medium::Serial(framing) => Some(framing.to_string()),
+        Medium::Converter(framing) => Some(format!("{framing} behind a converter")),
     }
-}
-
-/// "9600 8N1"; which parity it is makes no difference to the time.
-fn speed(framing: Framing) -> String {
-    let parity = if framing.parity { "with parity" } else { "no parity" };
-    let stop = if framing.stop_bits == 1 { "stop bit" } else { "stop bits" };
-    format!("{} baud, {parity}, {} {stop}", framing.baud, framing.stop_bits)
 }
 
 /// Milliseconds, with a tenth below 100.

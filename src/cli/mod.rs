@@ -7,6 +7,7 @@ mod check;
 #[cfg(feature = "demo")]
 mod demo;
 mod lines;
+mod probe;
 pub mod status;
 
 use std::path::{Path, PathBuf};
@@ -42,6 +43,8 @@ enum Command {
         #[arg(value_name = "FILE", default_value = "/etc/parkway/parkway.toml")]
         config: PathBuf,
     },
+    /// Read, scan and time a unit or a line live, and say which profiles fit; for bringing up
+    Probe(Box<probe::Probe>),
     /// Show a whole site at work on this machine: controllers, cars, broker and gateway
     #[cfg(feature = "demo")]
     Demo(demo::Demo),
@@ -71,6 +74,7 @@ pub fn main() -> ExitCode {
     match cli.command {
         Command::Run { config, clock_speed } => crate::run::run(&config, clock_speed),
         Command::Check { config } => check::run(&config),
+        Command::Probe(probe) => probe::run(&probe),
         #[cfg(feature = "demo")]
         Command::Demo(demo) => demo::run(demo),
         Command::Status { http, token_file } => told(&http, token_file.as_deref()),

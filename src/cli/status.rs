@@ -50,6 +50,11 @@ pub fn status(url: &str, token: Option<&str>) -> Result<String, StatusError> {
     summary(&state).ok_or_else(foreign)
 }
 
+/// Whether a gateway serves there, ours or one that wants a token first.
+pub fn is_there(address: &str) -> bool {
+    get(address, "/healthz", None).is_ok_and(|answer| answer.starts_with(b"HTTP/1."))
+}
+
 fn address_of(url: &str) -> Result<String, StatusError> {
     let bad = || StatusError::BadUrl { url: url.to_owned() };
     if url.starts_with("https:") {

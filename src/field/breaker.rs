@@ -14,7 +14,7 @@ use crate::field::pace::{Delay, Jitter};
 use crate::time::Mono;
 
 /// Failures in a row before a unit is left alone: two may be a disturbed bus.
-const FAILURES_MAX: u8 = 3;
+pub const FAILURES_MAX: u8 = 3;
 /// The first wait before a probe, in milliseconds: a sweep or two.
 const PROBE_FIRST_MS: u64 = 1_000;
 /// The longest wait before a probe, in milliseconds, where the unit has the line for itself: how
@@ -23,7 +23,7 @@ const PROBE_ALONE_MAX_MS: u64 = 15_000;
 /// The same on a shared line, where each probe that fails is time taken from others.
 const PROBE_SHARED_MAX_MS: u64 = 60_000;
 /// After a probe that took so long, the next one on its line waits this many times as long.
-const PROBE_SHARE: u32 = 50;
+pub const PROBE_SHARE: u32 = 50;
 
 /// What a unit's requests meet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

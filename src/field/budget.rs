@@ -7,10 +7,13 @@
 //!
 //! `parkway check` and `parkway probe` share this file, so that both promise the same.
 
+use std::time::Duration;
+
+use crate::field::breaker::{FAILURES_MAX, PROBE_SHARE};
 use crate::field::places::{Kind, places};
 use crate::field::plan::{Block, HOLE_MAX, plan};
 use crate::profile::Table;
-use crate::site::{Line, LineIx, Site, Unit};
+use crate::site::{Framing, LineIx, Site, Unit, UnitIx, Wire};
 
 /// What a device on RS-485 is taken to need before it answers, in microseconds: 5 to 20 ms is
 /// common, and vendors rarely say.
@@ -22,25 +25,9 @@ pub const ROUND_TRIP_US: u64 = 1_000;
 /// What a converter adds on top, in microseconds: it gathers a frame before it passes it on.
 pub const CONVERTER_US: u64 = 5_000;
 /// Sweeps in which a unit that died costs its time-out, before its breaker opens.
-pub const SWEEPS_LATE: u32 = 3;
+pub const SWEEPS_LATE: u8 = FAILURES_MAX;
 /// The share of a line's time that probes of dead units may take, in percent.
-pub const PROBE_PERCENT: u64 = 2;
-/// Above this speed the silence between frames is fixed (Modbus over serial line V1.02, 2.5.1.1).
-const FIXED_SILENCE_ABOVE_BAUD: u32 = 19_200;
-/// That silence, in microseconds.
-const FIXED_SILENCE_US: u64 = 1_750;
-
-/// How characters go over a serial wire.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Framing {
-    /// Bits a second, above 0.
-    pub baud: u32,
-    /// Whether a parity bit is sent.
-    pub parity: bool,
-    /// 1 or 2.
-    pub stop_bits: u8,
-}
-
+pub const PROBE_PERCENT: u64 = 100 / PROBE_SHARE as u64;
 /// What carries the requests.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Medium {
@@ -95,28 +82,23 @@ pub enum Judgement {
     Impossible,
 }
 
-impl Framing {
-    /// Bits of one character: start, eight data, parity, stop.
-    pub fn bits(self) -> u64 {
-        1 + 8 + u64::from(self.parity) + u64::from(self.stop_bits)
-    }
-
-    /// So many characters, in microseconds, rounded up.
-    pub fn characters_us(self, characters: u64) -> u64 {
-        (characters * self.bits() * 1_000_000).div_ceil(u64::from(self.baud.max(1)))
-    }
-
-    /// The silence that ends a frame, in microseconds.
-    pub fn silence_us(self) -> u64 {
-        if self.baud > FIXED_SILENCE_ABOVE_BAUD {
-            FIXED_SILENCE_US
-        } else {
-            self.characters_us(7).div_ceil(2)
+impl Medium {
+    pub fn of(wire: &Wire) -> Medium {
+        match wire {
+            Wire::Tcp { .. } => Medium::Tcp,
+            Wire::RtuTcp { framing, .. } => Medium::Converter(*framing),
+            Wire::Serial { framing, .. } => Medium::Serial(*framing),
         }
     }
-}
 
-impl Medium {
+    /// The characters of a serial wire, where there is one.
+    pub fn framing(self) -> Option<Framing> {
+        match self {
+            Medium::Tcp => None,
+            Medium::Serial(framing) | Medium::Converter(framing) => Some(framing),
+        }
+    }
+
     /// What is assumed where nothing was measured, with the line's own gap.
     pub fn assumed(self, gap_ms: u32) -> Pace {
         let turnaround_us = match self {
@@ -126,30 +108,49 @@ impl Medium {
         Pace { turnaround_us, gap_us: u64::from(gap_ms) * 1_000 }
     }
 
-    /// One request and its answer, from the first byte until the next request may begin.
-    pub fn exchange_us(self, bytes: Bytes, pace: Pace) -> u64 {
-        let Bytes { request, answer } = bytes;
-        let wire = |framing: Framing| {
-            let silence_us = framing.silence_us();
-            let silences_us = silence_us + silence_us.max(pace.gap_us);
-            framing.characters_us(request + answer) + silences_us + pace.turnaround_us
-        };
+    /// What is there beside the wire and the device: the network, and the converter on it.
+    pub fn network_us(self) -> u64 {
         match self {
-            Medium::Tcp => ROUND_TRIP_US + pace.turnaround_us + pace.gap_us,
-            Medium::Serial(framing) => wire(framing),
-            Medium::Converter(framing) => ROUND_TRIP_US + CONVERTER_US + wire(framing),
+            Medium::Tcp => ROUND_TRIP_US,
+            Medium::Serial(_) => 0,
+            Medium::Converter(_) => ROUND_TRIP_US + CONVERTER_US,
         }
     }
 
-    /// The part of it that no device and no network can shorten.
-    pub fn bytes_us(self, bytes: Bytes) -> u64 {
-        match self {
-            Medium::Tcp => 0,
-            Medium::Serial(framing) | Medium::Converter(framing) => {
-                framing.characters_us(bytes.request + bytes.answer) + 2 * framing.silence_us()
-            }
-        }
+    /// One request and its answer, from the first byte until the next request may begin.
+    pub fn exchange_us(self, bytes: Bytes, pace: Pace) -> u64 {
+        let silence_us = self.silence_us();
+        let more_gap_us = pace.gap_us.saturating_sub(silence_us);
+        self.network_us() + self.bytes_us(bytes) + pace.turnaround_us + more_gap_us
     }
+
+    /// The part of it that no device and no network can shorten: characters, and the silences
+    /// that end the request and the answer.
+    pub fn bytes_us(self, bytes: Bytes) -> u64 {
+        self.characters_us(bytes.request + bytes.answer) + 2 * self.silence_us()
+    }
+
+    /// What a request costs that nobody answers, until the next one may begin. On RTU the
+    /// time-out counts from the request's last byte; over TCP a new connection follows.
+    pub fn silent_us(self, timeout_ms: u32) -> u64 {
+        let request_us = self.characters_us(Bytes::read(Table::Holding, 1).request);
+        self.network_us() + request_us + 2 * self.silence_us() + u64::from(timeout_ms) * 1_000
+    }
+
+    /// So many characters, in microseconds; none where bytes cost nothing.
+    pub fn characters_us(self, count: u64) -> u64 {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        self.framing().map_or(0, |framing| micros(framing.characters(count)))
+    }
+
+    /// The silence that ends a frame, in microseconds.
+    pub fn silence_us(self) -> u64 {
+        self.framing().map_or(0, |framing| micros(framing.silence()))
+    }
+}
+
+fn micros(length: Duration) -> u64 {
+    u64::try_from(length.as_nanos().div_ceil(1_000)).unwrap_or(u64::MAX)
 }
 
 /// The length of a request and of its answer as RTU frames, in bytes: address and check sum
@@ -179,11 +180,6 @@ impl Bytes {
     }
 }
 
-/// What carries a line's requests.
-pub fn medium(_line: &Line) -> Medium {
-    Medium::Tcp
-}
-
 /// The requests of one sweep of a unit: the field's own plan.
 pub fn blocks(site: &Site, unit: &Unit) -> Vec<Block> {
     plan(&site.profiles[unit.profile as usize], &unit.bays, HOLE_MAX).blocks
@@ -191,15 +187,14 @@ pub fn blocks(site: &Site, unit: &Unit) -> Vec<Block> {
 
 /// What a line costs with what is assumed of its devices.
 pub fn budget(site: &Site, line: LineIx) -> Budget {
-    let table = &site.lines[line.at()];
-    let medium = medium(table);
-    budget_at(site, line, |n| medium.assumed(site.units[table.units[n].at()].gap_ms))
+    let medium = Medium::of(&site.lines[line.at()].wire);
+    budget_at(site, line, |unit| medium.assumed(site.units[unit.at()].gap_ms))
 }
 
-/// What a line costs where each unit, by its place on the line, has a pace of its own.
-pub fn budget_at(site: &Site, line: LineIx, pace: impl Fn(usize) -> Pace) -> Budget {
+/// What a line costs where each unit has a pace of its own.
+pub fn budget_at(site: &Site, line: LineIx, pace: impl Fn(UnitIx) -> Pace) -> Budget {
     let table = &site.lines[line.at()];
-    let medium = medium(table);
+    let medium = Medium::of(&table.wire);
     let mut budget = Budget {
         medium,
         period_ms: table.period_ms,
@@ -210,28 +205,37 @@ pub fn budget_at(site: &Site, line: LineIx, pace: impl Fn(usize) -> Pace) -> Bud
         signs_us: 0,
         dead_us: 0,
     };
-    // A dead unit costs its time-out and a new connection, and saves its own reads.
     let mut costs_most_us = 0;
-    for (n, unit) in table.units.iter().enumerate() {
-        let blocks = blocks(site, &site.units[unit.at()]);
-        let cost = |block: &Block| medium.exchange_us(Bytes::block(block), pace(n));
+    for ix in &table.units {
+        let unit = &site.units[ix.at()];
+        let blocks = blocks(site, unit);
+        let cost = |block: &Block| medium.exchange_us(Bytes::block(block), pace(*ix));
         let own_us: u64 = blocks.iter().map(cost).sum();
         if blocks.is_empty() {
             continue;
         }
         budget.requests += u32::try_from(blocks.len()).unwrap_or(u32::MAX);
         budget.sweep_us += own_us;
-        let timeout_us = u64::from(site.units[unit.at()].timeout_ms) * 1_000 + ROUND_TRIP_US;
         budget.bytes_us += blocks.iter().map(|b| medium.bytes_us(Bytes::block(b))).sum::<u64>();
-        costs_most_us = costs_most_us.max(timeout_us.saturating_sub(own_us));
+        // A dead unit costs its time-out, and saves its own reads.
+        let dead_us = medium.silent_us(unit.timeout_ms);
+        costs_most_us = costs_most_us.max(dead_us.saturating_sub(own_us));
     }
     budget.dead_us = budget.sweep_us + costs_most_us;
     for (_, place) in places(site, line).iter().filter(|(_, place)| place.kind == Kind::Sign) {
+        let ix = table.units[place.unit];
+        let pace = if place.replies {
+            pace(ix)
+        } else {
+            // Nothing is asked until the display can be taken to be done.
+            let turnaround_ms = site.units[ix.at()].turnaround_ms;
+            Pace { turnaround_us: u64::from(turnaround_ms) * 1_000, ..pace(ix) }
+        };
         budget.signs += 1;
         let mut left = place.width;
         while left > 0 {
             let part = left.min(place.cap);
-            budget.signs_us += medium.exchange_us(Bytes::write(part.into()), pace(place.unit));
+            budget.signs_us += medium.exchange_us(Bytes::write(part.into()), pace);
             left -= part;
         }
     }
@@ -284,8 +288,9 @@ fn tens(us: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::site::Parity;
 
-    const EIGHT_N_ONE: Framing = Framing { baud: 9_600, parity: false, stop_bits: 1 };
+    const EIGHT_N_ONE: Framing = Framing { baud: 9_600, parity: Parity::None, stop_bits: 1 };
 
     /// Examples worked out by hand, in tenths of a millisecond: characters x 10 bits / 9600, two
     /// silences of 3.5 characters, 10 ms of turnaround.
@@ -303,9 +308,9 @@ mod tests {
         // (8 + 13 + 7) x 1.0417 + 10 = 39.2
         assert_eq!(read(EIGHT_N_ONE, Table::Discrete, 64), 392);
         // Eleven bits a character: (8 + 7 + 7) x 1.1458 + 10 = 35.2
-        let even = Framing { parity: true, ..EIGHT_N_ONE };
+        let even = Framing { parity: Parity::Even, ..EIGHT_N_ONE };
         assert_eq!(read(even, Table::Holding, 1), 353);
-        assert_eq!(even.silence_us(), 4_011);
+        assert_eq!(Medium::Serial(even).silence_us(), 4_011);
         // Half the wire: 22 x 0.5208 + 10 = 21.5
         let fast = Framing { baud: 19_200, ..EIGHT_N_ONE };
         assert_eq!(read(fast, Table::Holding, 1), 215);
@@ -320,7 +325,7 @@ mod tests {
         let bytes = Bytes::read(Table::Holding, 1);
         let at = |gap_ms| line.exchange_us(bytes, line.assumed(gap_ms));
         assert_eq!(at(0), at(3));
-        assert_eq!(at(10) - at(0), 10_000 - EIGHT_N_ONE.silence_us());
+        assert_eq!(at(10) - at(0), 10_000 - line.silence_us());
         let bytes_us = line.bytes_us(bytes);
         assert_eq!(at(0) - bytes_us, RTU_TURNAROUND_US);
     }

@@ -184,7 +184,7 @@ impl Line {
     }
 }
 
-async fn read(
+pub(crate) async fn read(
     context: &mut Context,
     within: Duration,
     address: u8,
@@ -217,7 +217,7 @@ async fn read(
     }
 }
 
-async fn write(
+pub(crate) async fn write(
     context: &mut Context,
     within: Duration,
     address: u8,
@@ -253,7 +253,7 @@ async fn write(
 }
 
 /// Sends a request and waits for its answer; the wait starts as the request is written.
-async fn call(
+pub(crate) async fn call(
     context: &mut Context,
     within: Duration,
     address: u8,

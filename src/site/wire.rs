@@ -52,7 +52,7 @@ impl fmt::Display for Wire {
 }
 
 /// How a character travels on a serial bus: always 8 data bits.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Framing {
     /// Bits a second, 1,200 to 115,200.
     pub baud: u32,
@@ -62,7 +62,7 @@ pub struct Framing {
 }
 
 /// The check bit of a character.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Parity {
     None,

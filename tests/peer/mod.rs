@@ -267,6 +267,14 @@ impl LineOf<'_> {
 
 /// The same of lines whose keys are given in TOML.
 pub fn site_of(lines: &[(String, &[(u8, &str)])], signs: &str) -> Arc<Site> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("site.toml");
+    std::fs::write(&path, text_of(lines, signs)).unwrap();
+    Arc::new(load(&path))
+}
+
+/// The site's file.
+pub fn text_of(lines: &[(String, &[(u8, &str)])], signs: &str) -> String {
     let mut text = String::from(HEAD);
     let mut zones = String::new();
     for (n, (keys, units)) in lines.iter().enumerate() {
@@ -301,11 +309,7 @@ pub fn site_of(lines: &[(String, &[(u8, &str)])], signs: &str) -> Arc<Site> {
                  first_point = 0\nwalk_s = 30\n[[line]]\nid = \"spare\"\ntcp = \"127.0.0.1:9\"\n\
                  [[line.unit]]\nid = \"spare\"\naddress = 1\nprofile = \"bays\"\n";
     }
-    text += signs;
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("site.toml");
-    std::fs::write(&path, text).unwrap();
-    Arc::new(load(&path))
+    text + signs
 }
 
 fn load(path: &Path) -> Site {
