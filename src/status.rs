@@ -11,6 +11,8 @@ use utoipa::ToSchema;
 #[derive(Clone, PartialEq, Debug, Default, Serialize, ToSchema)]
 pub struct Status {
     pub lines: Vec<LineView>,
+    /// Of signs that were told to show something.
+    pub displays: Vec<DisplayView>,
     pub store: StoreView,
     pub uplink: UplinkView,
     pub ready: Ready,
@@ -55,6 +57,18 @@ pub struct LineView {
     /// From the last request's first byte to its answer's last; absent before the first answer.
     pub last_round_trip_us: Option<u64>,
     pub units: Vec<LineUnitView>,
+}
+
+/// A sign's display as its line sees it.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, ToSchema)]
+pub struct DisplayView {
+    pub sign: String,
+    /// What it should show was written, and read back where the display can be read.
+    pub confirmed: bool,
+    /// Seconds since a write last arrived; absent before the first.
+    pub age_s: Option<u64>,
+    /// How often it read back something else.
+    pub mismatches_total: u64,
 }
 
 /// Whether a line's socket is open.

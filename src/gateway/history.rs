@@ -174,7 +174,8 @@ impl History {
         } else {
             self.closed.insert(target.to_owned());
             let reason = "works".to_owned();
-            self.story.ask(Ask::Close { target: place, reason, by, expires_s: None });
+            let expires_s = None;
+            self.story.ask(Ask::Close { target: place, reason, by, expires_s, incident: false });
         }
     }
 

@@ -170,7 +170,10 @@ impl Story {
     pub fn close(&mut self, target: &str, expires_s: Option<u64>) {
         let (reason, by) = ("works".to_owned(), "me".to_owned());
         let target = self.target(target);
-        assert_eq!(self.ask(Ask::Close { target, reason, by, expires_s }), Answer::Done);
+        assert_eq!(
+            self.ask(Ask::Close { target, reason, by, expires_s, incident: false }),
+            Answer::Done
+        );
     }
 
     pub fn open(&mut self, target: &str) {

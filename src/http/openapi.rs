@@ -3,7 +3,7 @@
 use axum::Json;
 use utoipa::OpenApi;
 
-use super::{drivers, page, staff, state, stream};
+use super::{drivers, page, signs, staff, state, stream};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -22,9 +22,11 @@ use super::{drivers, page, staff, state, stream};
         staff::closures,
         staff::close,
         staff::open,
-        staff::set_mode,
-        state::signs,
-        state::sign,
+        signs::signs,
+        signs::sign,
+        signs::set_mode,
+        signs::set_message,
+        signs::clear_message,
         state::state,
         state::site,
         state::metrics,

@@ -30,6 +30,7 @@ pub fn viewer(config: &Config, clock: Clock, daemon: &Daemon) -> Viewer {
         let now = clock.now();
         Status {
             lines: field.status().iter().map(|line| line_view(&site, line)).collect(),
+            displays: Vec::new(),
             store: store_view(&store.status(), now),
             uplink: uplink_view(&uplink.status(), &broker, started, now),
             // The store is open, or was waited for and is done without: either is an answer.

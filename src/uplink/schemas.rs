@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 use super::command::{self, Fault, ReplyBody};
 use super::state::{Absence, Presence, stamped};
 use super::work::{self, envelope};
-use crate::gateway::{GarageView, SignMode, SignView};
+use crate::gateway::{GarageView, SignMode, SignView, Source};
 use crate::record::*;
-use crate::site::Face;
+use crate::site::{Face, Turn};
 use crate::store::{self, chunk};
 use crate::time::{Mono, Now, Wall};
 
@@ -49,6 +49,7 @@ fn state_is_as_its_topics_say() {
         name: "First".to_owned(),
         fullness: Fullness::AlmostFull,
         closed: true,
+        incident: true,
         bays: 10,
         tally,
         ledger_free: 2,
@@ -58,12 +59,29 @@ fn state_is_as_its_topics_say() {
     assert_eq!(text.matches("\"closed\"").count(), 2, "a key stands twice: {text}");
     agrees(&schema("state-garage"), &serde_json::from_str(&text).unwrap());
 
-    let faces =
-        [Face::Number(7), Face::Text("g01 B1".to_owned()), Face::Full, Face::Closed, Face::Blank];
-    let modes = [SignMode::Auto, SignMode::Blank, SignMode::Full, SignMode::Closed, SignMode::Test];
-    for (face, mode) in faces.into_iter().zip(modes) {
-        let (id, name) = ("s-g01".to_owned(), "Door".to_owned());
-        let sign = SignView { id, name, mode, face, kind: "call-out" };
+    let faces = [
+        Face::Number(7),
+        Face::Text("g01 B1".to_owned()),
+        Face::Full,
+        Face::Closed,
+        Face::Blank,
+        Face::Staff,
+        Face::Valet,
+        Face::Arrow(Turn::Straight),
+    ];
+    let modes = SignMode::ALL.into_iter().cycle();
+    for ((face, mode), source) in faces.into_iter().zip(modes).zip(Source::ALL) {
+        let sign = SignView {
+            id: "s-g01".to_owned(),
+            name: "Door".to_owned(),
+            mode,
+            face,
+            kind: "direction",
+            source,
+            message: (source == Source::Message).then(|| "USE B2".to_owned()),
+            mode_until: None,
+            message_until: Some(Mono(7)),
+        };
         agrees(&schema("state-sign"), &serde_json::from_str(&stamped(&sign, now)).unwrap());
     }
 
@@ -185,7 +203,6 @@ fn samples() -> Vec<(Lane, Body)> {
         },
         Body::Closed { target: text("g01"), reason: text("smoke"), by: text("x"), expires_s: None },
         Body::Opened { target: text("link:a>b"), by: text("x") },
-        Body::SignMode { sign: text("s-g01"), mode: text("full"), by: text("x") },
         Body::OutputMode {
             output: text("b-g01"),
             state: text("on"),
@@ -193,6 +210,15 @@ fn samples() -> Vec<(Lane, Body)> {
             expires_s: Some(60),
         },
         Body::OutputSwitched { output: text("b-g01"), on: true, why: text("full") },
+        Body::SignMode {
+            sign: text("s-g01"),
+            mode: text("full"),
+            by: text("x"),
+            expires_s: Some(60),
+        },
+        Body::SignMessage { sign: text("c"), text: text("USE B2"), by: text("x"), for_s: 600 },
+        Body::SignMessageEnded { sign: text("c"), by: text("expiry") },
+        Body::Contact { contact: text("door-3"), active: true },
         Body::GarageFullness {
             garage: text("g01"),
             from: Fullness::Spaces,
@@ -204,6 +230,13 @@ fn samples() -> Vec<(Lane, Body)> {
     let alarms = [
         Body::UnitLost { unit: text("zc"), bays: 630, silent_ms: 5_000 },
         Body::UnitBack { unit: text("zc"), bays: 630, lost_ms: 9_000 },
+        Body::IncidentBegan {
+            incident: text("fire-g01"),
+            closes: vec![text("g01"), text("node:f1")],
+            reason: text("contact fire-g01"),
+            by: text("contact"),
+        },
+        Body::IncidentEnded { incident: text("g01"), by: text("desk"), lasted_s: 61 },
         Body::StoreDegraded { why: text("full") },
         Body::StoreBack { degraded_ms: 10_000 },
         Body::StoreSetAside { why: text("corrupt"), moved_to: text("set-aside-1") },
@@ -275,7 +308,7 @@ fn spoiled(message: &Value) -> Vec<Value> {
             wrong["records"][at].as_object_mut().unwrap().remove(key);
             all.push(wrong);
             let mut wrong = message.clone();
-            wrong["records"][at][key] = json!(["wrong"]);
+            wrong["records"][at][key] = json!([["wrong"]]);
             all.push(wrong);
         }
         let mut wrong = message.clone();
