@@ -18,6 +18,7 @@ pub mod pace;
 pub mod plan;
 pub mod signs;
 mod status;
+pub mod vector;
 pub mod write;
 
 use std::sync::{Arc, Mutex, PoisonError, mpsc};

@@ -362,6 +362,7 @@ fn site(units: usize, profile: Profile, signs: u16) -> Arc<Site> {
         units: (0..units).map(unit).collect(),
         profiles: vec![profile],
         signs: (0..signs).map(sign).collect(),
+        contacts: Vec::new(),
         outputs: vec![],
         lamps: crate::site::LampTable::default(),
     })
