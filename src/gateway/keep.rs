@@ -13,7 +13,9 @@ use super::lease::Lease;
 use super::sign::{Message, ModeOrder, operator_face};
 use super::{Gateway, Timer};
 use crate::record::{Body, End, Lane, Promise, Sensed};
-use crate::site::{BayIx, Face, GarageIx, OutputIx, Scope, SignIx, Site, Target, Unit, UnitIx};
+use crate::site::{
+    BayIx, ContactIx, Face, GarageIx, OutputIx, Scope, SignIx, Site, Target, Unit, UnitIx,
+};
 use crate::time::Mono;
 
 #[derive(Serialize, Deserialize)]
@@ -74,6 +76,12 @@ struct KeptOutput {
     length_s: Option<u64>,
     /// What upstream was told last.
     on: Option<bool>,
+}
+
+/// Only of an active one.
+#[derive(Serialize, Deserialize)]
+struct KeptContact {
+    active: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -189,6 +197,12 @@ impl Gateway {
         self.keep(format!("message/{}", self.site.signs[sign.at()].id), value, effects);
     }
 
+    pub(super) fn keep_contact(&mut self, ix: ContactIx, effects: &mut Vec<Effect>) {
+        let active = self.contact_states[ix.at()].active == Some(true);
+        let value = active.then(|| json(&KeptContact { active }));
+        self.keep(format!("contact/{}", self.site.contacts[ix.at()].id), value, effects);
+    }
+
     pub(super) fn keep_quarantine(&mut self, bay: BayIx, length_s: u64, effects: &mut Vec<Effect>) {
         let state = self.bays.get(bay);
         let value = state.quarantine.map(|until| {
@@ -214,12 +228,13 @@ impl Gateway {
     /// Takes an earlier run's values; also late, when a store came back after the start.
     pub(super) fn restore(&mut self, kept: Kept, effects: &mut Vec<Effect>) {
         for (key, value) in kept.entries {
-            if let Err(why) = self.restore_one(&key, &value) {
+            if let Err(why) = self.restore_one(&key, &value, effects) {
                 self.drop_kept(key, why, effects);
             }
         }
         // A store that came late may close what was promised meanwhile.
-        let closed = self.closures.keys();
+        let burning = self.burning_targets();
+        let closed = self.closures.keys().chain(&burning);
         let stranded: Vec<LeaseId> = closed.flat_map(|target| self.stranded(*target)).collect();
         for lease in stranded {
             self.rehome(lease, effects);
@@ -239,11 +254,21 @@ impl Gateway {
             let body = Body::LeaseEnded { lease, end, inferred: true, bay: None, held_s: 0 };
             self.record(Lane::Events, body, effects);
         }
+        if let Some(contact) = key.strip_prefix("contact/") {
+            let (incident, by) = (contact.to_owned(), "restart".to_owned());
+            let body = Body::IncidentEnded { incident, by, lasted_s: 0 };
+            self.record(Lane::Alarms, body, effects);
+        }
         self.record(Lane::Alarms, Body::KeptDropped { key: key.clone(), why }, effects);
         self.keep(key, None, effects);
     }
 
-    fn restore_one(&mut self, key: &str, value: &[u8]) -> Result<(), String> {
+    fn restore_one(
+        &mut self,
+        key: &str,
+        value: &[u8],
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), String> {
         let (kind, name) = key.split_once('/').ok_or("is no key of ours")?;
         match kind {
             "lease" => self.restore_lease(name, parse(value)?),
@@ -251,6 +276,14 @@ impl Gateway {
             "sign" => self.restore_mode(name, parse(value)?),
             "message" => self.restore_message(name, parse(value)?),
             "output" => self.restore_output(name, parse(value)?),
+            "contact" => {
+                let KeptContact { active } = parse(value)?;
+                let contact = self.site.contact(name).ok_or("there is no such contact any more")?;
+                if active {
+                    self.restore_contact(contact, effects);
+                }
+                Ok(())
+            }
             "quarantine" => self.restore_quarantine(name, parse(value)?),
             "unit" => self.restore_unit(name, &parse(value)?),
             "ledger" => {

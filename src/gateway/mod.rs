@@ -49,7 +49,7 @@ pub use snapshot::*;
 use crate::config::GuidanceTable;
 use crate::record::{Body, Lane, Record};
 use crate::site::{
-    BayIx, GarageIx, LinkIx, NodeIx, OutputIx, SignIx, SignKind, Site, Target, UnitIx,
+    BayIx, ContactIx, GarageIx, LinkIx, NodeIx, OutputIx, SignIx, SignKind, Site, Target, UnitIx,
 };
 use crate::time::{Mono, Now};
 
@@ -100,6 +100,8 @@ pub struct Gateway {
     closed_nodes: BTreeSet<NodeIx>,
     closed_links: BTreeSet<LinkIx>,
     closures: BTreeMap<Target, close::Closure>,
+    contact_states: Vec<incident::ContactState>,
+    contacts_of: BTreeMap<UnitIx, Vec<ContactIx>>,
     /// By zone: how many incidents cover it.
     burning: Vec<u16>,
     leases: lease::Leases,
@@ -149,6 +151,8 @@ impl Gateway {
             closed_nodes: no_nodes,
             closed_links: no_links,
             closures: BTreeMap::new(),
+            contact_states: vec![incident::ContactState::default(); site.contacts.len()],
+            contacts_of: incident::contacts_of(&site),
             burning: vec![0; site.zones.len()],
             leases: lease::Leases::default(),
             ledger: ledger::Ledger::new(&site),

@@ -37,7 +37,8 @@ impl UnitState {
     pub fn new(site: &Site, unit: &Unit) -> UnitState {
         UnitState {
             points: Points::new(&unit.bays),
-            polled: unit.bays.iter().any(Option::is_some),
+            polled: unit.bays.iter().any(Option::is_some)
+                || site.contacts.iter().any(|c| site.units[c.unit.at()].id == unit.id),
             last_at: Mono(0),
             since: None,
             fresh: false,
@@ -94,6 +95,7 @@ impl Gateway {
         unit.fresh |= settled;
         self.sensed(ix, &changes, effects);
         self.counters(reading);
+        self.contacts(reading, effects);
         if first {
             self.believe(ix, effects);
         }
