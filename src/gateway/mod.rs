@@ -12,6 +12,8 @@ mod arrow;
 mod ask;
 mod band;
 mod bays;
+#[cfg(test)]
+mod board;
 mod calm;
 mod choose;
 mod close;
@@ -191,6 +193,8 @@ impl Gateway {
             self.start();
         }
         self.expire(effects);
+        // A unit lost just now must not promise the room of its last silence.
+        self.refresh_ledger();
         match input {
             Input::Restore(kept) => self.restore(kept, effects),
             Input::Reading(reading) => self.reading(&reading, effects),

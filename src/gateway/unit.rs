@@ -235,6 +235,8 @@ impl Gateway {
         for zone in self.zones_of(ix) {
             let before = self.bays.tally(Scope::Zone(zone), None);
             self.ledger.lose(&self.site, zone, before);
+            // Also where all bays are closed and no total changes: an old room must not stand.
+            self.bays.touch(self.site.zones[zone.at()].garage);
         }
         for (garage, table) in (0..).map(GarageIx).zip(&self.site.garages) {
             if table.door_counter.is_some_and(|door| door.unit == ix) {
