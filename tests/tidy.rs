@@ -29,6 +29,8 @@ const PURE: &[&str] = &[
     "src/field/write.rs",
     "src/field/orders.rs",
     "src/field/places.rs",
+    "src/field/rtu.rs",
+    "src/field/signs.rs",
     "src/field/pace.rs",
     "src/config/file.rs",
     "src/config/check.rs",

@@ -4,7 +4,8 @@
 //! was not picked up. Faces stay after they were picked up: an owner that starts anew reads them
 //! all again.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Instant;
 
 use tokio::sync::Notify;
 
@@ -14,19 +15,23 @@ use crate::site::Face;
 #[derive(Debug)]
 pub struct Mailbox {
     slots: Mutex<Slots>,
+    /// Wakes an owner that is a task.
     wake: Notify,
+    /// Wakes an owner that is a thread.
+    bell: Condvar,
 }
 
 #[derive(Debug)]
 struct Slots {
     faces: Vec<(Option<Face>, bool)>,
     any: bool,
+    rung: bool,
 }
 
 impl Mailbox {
     pub fn new(slots: usize) -> Mailbox {
-        let slots = Slots { faces: vec![(None, false); slots], any: false };
-        Mailbox { slots: Mutex::new(slots), wake: Notify::new() }
+        let slots = Slots { faces: vec![(None, false); slots], any: false, rung: false };
+        Mailbox { slots: Mutex::new(slots), wake: Notify::new(), bell: Condvar::new() }
     }
 
     /// Leaves a face. Holds the lock only to put it in place.
@@ -36,6 +41,7 @@ impl Mailbox {
         slots.any = true;
         drop(slots);
         self.wake.notify_one();
+        self.bell.notify_one();
     }
 
     /// Hands over every face that is new since the last time.
@@ -63,5 +69,28 @@ impl Mailbox {
     /// Until a face is left.
     pub async fn wake(&self) {
         self.wake.notified().await;
+    }
+
+    /// Blocks until a face is left, the bell is rung, or until then.
+    pub fn wait(&self, until: Option<Instant>) {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        while !slots.any && !std::mem::take(&mut slots.rung) {
+            let Some(until) = until else {
+                slots = self.bell.wait(slots).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            let waited = self.bell.wait_timeout(slots, left);
+            (slots, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Ends a [`Mailbox::wait`], under way or the next: there is something else to look at.
+    pub fn ring(&self) {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner).rung = true;
+        self.bell.notify_one();
     }
 }

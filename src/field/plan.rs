@@ -222,33 +222,32 @@ fn bridges(steps: &[(u32, u32, u32)]) -> bool {
 }
 
 /// The bytes of data in an answer, by which it can be told from another.
-fn answer_length(table: Table, items: u32) -> u32 {
+pub fn answer_length(table: Table, items: u32) -> u32 {
     if table.is_bits() { items.div_ceil(8) } else { items * 2 }
 }
 
-/// A block's halves, cut between two steps, for a unit that refuses the whole: it may have what
-/// lies in one. Of unequal length where that can be. `None` where there is but one step.
-pub fn halves(block: &Block) -> Option<(Block, Block)> {
-    halves_beside(block, &[])
-}
-
-impl Plan {
-    /// Cuts a block in two, in its place, of a length no other block of its table has where that
-    /// can be; see [`halves`]. False where it has but one step.
-    pub fn split(&mut self, at: usize) -> bool {
-        let Some(block) = self.blocks.get(at) else { return false };
-        let others =
-            self.blocks.iter().enumerate().filter(|(n, b)| *n != at && b.table == block.table);
-        let others: Vec<u32> =
-            others.map(|(_, b)| answer_length(b.table, b.count.into())).collect();
-        let Some((low, high)) = halves_beside(block, &others) else { return false };
-        self.blocks.splice(at..=at, [low, high]);
-        true
+/// Smaller blocks that hold the same, for a unit that refuses the whole: what lies between holes,
+/// else two halves, of a length that no answer in `others` has where that can be. None where the
+/// block is one step.
+pub fn pieces(block: &Block, others: &[u32]) -> Vec<Block> {
+    let mut covered: Vec<(u16, u16)> =
+        block.parts.iter().map(|part| (part.offset, part.offset + part.items)).collect();
+    covered.sort_unstable();
+    let mut runs: Vec<(u16, u16)> = Vec::new();
+    for (start, end) in covered {
+        match runs.last_mut() {
+            Some(run) if start <= run.1 => run.1 = run.1.max(end),
+            _ => runs.push((start, end)),
+        }
     }
+    if runs != [(0, block.count)] {
+        return runs.into_iter().map(|(start, end)| clip(block, start, end)).collect();
+    }
+    halves(block, others).map_or_else(Vec::new, |(low, high)| vec![low, high])
 }
 
 /// Cuts near the middle; rather elsewhere than into lengths that are equal or in `others`.
-fn halves_beside(block: &Block, others: &[u32]) -> Option<(Block, Block)> {
+fn halves(block: &Block, others: &[u32]) -> Option<(Block, Block)> {
     let mut steps: Vec<(u16, u16)> = Vec::new();
     for part in &block.parts {
         let starts = (part.offset..part.offset + part.items).step_by(part.step.into());

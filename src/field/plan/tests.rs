@@ -7,7 +7,7 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::{Block, Contacts, Counters, HOLE_MAX, Kind, Layout, Plan, Profile, Table};
-use super::{answer_length, halves, items_per_point, plan};
+use super::{answer_length, items_per_point, pieces, plan};
 use crate::profile::{Bays, Distance, Meaning, Number, WordOrder};
 use crate::site::BayIx;
 
@@ -189,10 +189,10 @@ proptest! {
         prop_assert!(kinds.is_sorted(), "{kinds:?}");
     }
 
-    /// However often blocks are halved, the same is read from the same places, and a counter's
+    /// However often blocks are cut, the same is read from the same places, and a counter's
     /// registers stay together.
     #[test]
-    fn halving_loses_nothing((profile, bays) in any_unit(), mut dice: u64) {
+    fn cutting_loses_nothing((profile, bays) in any_unit(), mut dice: u64) {
         let mut plan = plan(&profile, &bays, HOLE_MAX);
         let all = |plan: &Plan| {
             let mut all: Vec<_> = plan.blocks.iter().flat_map(held).collect();
@@ -204,44 +204,44 @@ proptest! {
             let at = (dice % plan.blocks.len() as u64) as usize;
             dice = dice.rotate_left(7).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             let block = plan.blocks[at].clone();
-            let steps: BTreeSet<_> = held(&block).into_iter().map(|(.., items)| items.start).collect();
-            match halves(&block) {
-                None => prop_assert!(!plan.split(at)),
-                Some((low, high)) => {
-                    prop_assert!(low.count < block.count && high.count < block.count);
-                    // Overlapping ranges may leave no other cut; else halves of a run differ.
-                    let alike = answer_length(low.table, low.count.into())
-                        == answer_length(high.table, high.count.into());
-                    let run = block.parts.len() == 1 && !block.table.is_bits() && steps.len() > 2;
-                    prop_assert!(!(alike && run), "{low:?} {high:?}");
-                    prop_assert!(plan.split(at));
-                }
+            let steps: BTreeSet<_> =
+                held(&block).into_iter().map(|(.., items)| items.start).collect();
+            let cut = pieces(&block, &[]);
+            if cut.is_empty() {
+                continue;
             }
+            prop_assert!(cut.iter().all(|piece| piece.count < block.count), "{cut:?}");
+            // Overlapping ranges may leave no other cut; else halves of a run differ.
+            let lengths: BTreeSet<_> =
+                cut.iter().map(|b| answer_length(b.table, b.count.into())).collect();
+            let run = block.parts.len() == 1 && !block.table.is_bits() && steps.len() > 2;
+            prop_assert!(lengths.len() == cut.len() || !run, "{cut:?}");
+            plan.blocks.splice(at..=at, cut);
             prop_assert_eq!(&all(&plan), &before);
         }
     }
 }
 
 #[test]
-fn a_single_step_has_no_halves() {
+fn a_single_step_has_no_pieces() {
     let unit = profile(None, Some(counters(100, 1)));
     let blocks = plan(&unit, &[], HOLE_MAX).blocks;
-    assert_eq!((blocks[0].count, halves(&blocks[0])), (2, None));
+    assert_eq!((blocks[0].count, pieces(&blocks[0], &[])), (2, Vec::new()));
     let unit = profile(None, Some(counters(100, 2)));
-    let (low, high) = halves(&plan(&unit, &[], HOLE_MAX).blocks[0]).expect("two counters");
-    assert_eq!((low.first, low.count, low.parts[0].number), (100, 2, 0));
-    assert_eq!((high.first, high.count, high.parts[0].number), (102, 2, 1));
+    let cut = pieces(&plan(&unit, &[], HOLE_MAX).blocks[0], &[]);
+    let told: Vec<_> = cut.iter().map(|b| (b.first, b.count, b.parts[0].number)).collect();
+    assert_eq!(told, [(100, 2, 0), (102, 2, 1)]);
 }
 
 #[test]
-fn halves_leave_the_hole_between_them_out() {
+fn what_lies_between_holes_is_cut_out_first() {
     let unit = profile(Some(detectors(32, None)), Some(counters(10, 1)));
     let plan = plan(&unit, &[Some(BayIx(0)); 32], HOLE_MAX);
-    let (low, high) = halves(&plan.blocks[0]).expect("detectors and a counter");
-    assert_eq!((low.first, low.count), (0, 1));
-    assert_eq!((high.first, high.count), (1, 11));
-    let (low, high) = halves(&high).expect("a register and a counter");
-    assert_eq!(((low.first, low.count), (high.first, high.count)), ((1, 1), (10, 2)));
+    let cut = pieces(&plan.blocks[0], &[]);
+    let told: Vec<_> = cut.iter().map(|b| (b.first, b.count)).collect();
+    assert_eq!(told, [(0, 2), (10, 2)]);
+    let halves = pieces(&cut[0], &[]);
+    assert_eq!(halves.iter().map(|b| (b.first, b.count)).collect::<Vec<_>>(), [(0, 1), (1, 1)]);
 }
 
 #[test]
