@@ -3,7 +3,8 @@
 //! The judge reads only what goes out (records, answers) and what it itself put in (truth,
 //! closures), so it shares no mistake with the index inside. Safety: a bay never belongs to two
 //! open leases, nothing closed, burning or unread is promised, what is kept and what is open agree,
-//! totals add up, a burning garage's signs say CLOSED and no arrow leads there. Calm: with no more events every lease ends. A failing seed is printed; replay it with
+//! totals add up, a burning garage's signs say CLOSED and no arrow leads there. Calm: with no more
+//! events every lease ends. A failing seed is printed; replay it with
 //! `PARKWAY_SEED=n cargo test --lib gateway::history`; `PARKWAY_SEEDS=n` runs more of them.
 
 use std::collections::{BTreeMap, BTreeSet};

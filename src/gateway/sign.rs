@@ -148,7 +148,7 @@ impl SignState {
         let closed = around.format.is_none_or(|format| format.can_show(&Face::Closed));
         let (source, face) = decide(&Wants {
             stopping: around.stopping,
-            incident: around.incident.then(|| if closed { Face::Closed } else { Face::Blank }),
+            incident: around.incident.then_some(if closed { Face::Closed } else { Face::Blank }),
             message: self.message.as_ref().map(|message| message.text.as_str()),
             operator: operator_face(self.order.mode, around.format),
             schedule: self.scheduled,

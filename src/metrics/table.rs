@@ -31,6 +31,13 @@ pub fn markdown() -> String {
 
 /// All metrics: name, kind, help.
 pub fn describe() -> Vec<(&'static str, Kind, &'static str)> {
+    let mut all = gateway();
+    all.extend(adapters());
+    all
+}
+
+/// What the gateway knows.
+fn gateway() -> Vec<(&'static str, Kind, &'static str)> {
     use Kind::{Counter, Gauge, Histogram};
     vec![
         ("parkway_info", Gauge, "Always 1; the daemon's version is a label."),
@@ -67,6 +74,13 @@ pub fn describe() -> Vec<(&'static str, Kind, &'static str)> {
         ("parkway_readings_total", Counter, "Readings of units taken in."),
         ("parkway_bay_changes_total", Counter, "Bays that changed, debounced."),
         ("parkway_door_resets_total", Counter, "Door counters found reset."),
+    ]
+}
+
+/// What lines, store and uplink know.
+fn adapters() -> Vec<(&'static str, Kind, &'static str)> {
+    use Kind::{Counter, Gauge};
+    vec![
         ("parkway_line_up", Gauge, "1 while the line's socket is open."),
         ("parkway_line_polls_total", Counter, "Read requests sent."),
         ("parkway_line_timeouts_total", Counter, "Requests nobody answered in time."),

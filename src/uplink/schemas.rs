@@ -168,6 +168,11 @@ fn replies_are_as_their_schema_says() {
 }
 
 fn samples() -> Vec<(Lane, Body)> {
+    let window = Body::GarageWindow(window());
+    events().into_iter().chain(alarms()).chain([(Lane::Aggregates, window)]).collect()
+}
+
+fn events() -> Vec<(Lane, Body)> {
     let text = |text: &str| text.to_owned();
     let lease = |bay: Option<&str>| LeaseBody {
         lease: text("0a1b2c3d-1"),
@@ -227,6 +232,11 @@ fn samples() -> Vec<(Lane, Body)> {
         Body::Quarantined { bay: text("g01/B1/A/017"), for_s: 600 },
         Body::Started { version: text("0.1.0"), leases: 3, closures: 0 },
     ];
+    events.into_iter().map(|body| (Lane::Events, body)).collect()
+}
+
+fn alarms() -> Vec<(Lane, Body)> {
+    let text = |text: &str| text.to_owned();
     let alarms = [
         Body::UnitLost { unit: text("zc"), bays: 630, silent_ms: 5_000 },
         Body::UnitBack { unit: text("zc"), bays: 630, lost_ms: 9_000 },
@@ -246,10 +256,7 @@ fn samples() -> Vec<(Lane, Body)> {
         Body::Gap { of: Lane::Events, count: 9, first: Some(1), last: Some(9), why: text("bound") },
         Body::Gap { of: Lane::Alarms, count: 9, first: None, last: None, why: text("stall") },
     ];
-    let window = Body::GarageWindow(window());
-    let events = events.into_iter().map(|body| (Lane::Events, body));
-    let alarms = alarms.into_iter().map(|body| (Lane::Alarms, body));
-    events.chain(alarms).chain([(Lane::Aggregates, window)]).collect()
+    alarms.into_iter().map(|body| (Lane::Alarms, body)).collect()
 }
 
 fn window() -> GarageWindow {
