@@ -20,12 +20,13 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use crate::field::breaker::Budget;
+use crate::field::orders::{Batch, Orders};
 use crate::field::pace::{Delay, Grid, Jitter};
-use crate::field::signs::{Batch, Signs, places};
-use crate::field::status::{LineState, LineStatus};
+use crate::field::places::{Kind, Owner, places};
+use crate::field::status::{LineState, LineStatus, OutputStatus, SignStatus};
 use crate::gateway::Reading;
 use crate::profile::Table;
-use crate::site::{Face, LineIx, Site};
+use crate::site::{LineIx, Site};
 use crate::time::Mono;
 
 use round::Round;
@@ -52,8 +53,12 @@ pub enum Job {
     },
     Write {
         address: u8,
+        /// Coils or holding registers.
+        table: Table,
         first: u16,
-        words: Vec<u16>,
+        /// Registers, or 0 and 1 for coils; one by function 6 or 5, more by 16 or 15.
+        values: Vec<u16>,
+        /// False where no answer comes.
         replies: bool,
     },
     /// Nothing until then, or until something new is wanted.
@@ -97,6 +102,7 @@ enum Doing {
     Connecting,
     Reading { unit: usize },
     Writing(Batch),
+    ReadingBack(Batch),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -113,7 +119,7 @@ pub struct Agenda {
     /// Whether an answer names the request that it belongs to.
     transactions: bool,
     units: Vec<Unit>,
-    signs: Signs,
+    signs: Orders,
     grid: Grid,
     round: Round,
     budget: Budget,
@@ -135,16 +141,24 @@ pub struct Agenda {
 
 impl Agenda {
     /// A line whose first sweep begins at `first`; `status` carries counters on from before.
-    pub fn new(site: &Site, line: LineIx, first: Mono, seed: u64, status: LineStatus) -> Agenda {
+    pub fn new(
+        site: &Site,
+        line: LineIx,
+        first: Mono,
+        seed: u64,
+        mut status: LineStatus,
+    ) -> Agenda {
         let table = &site.lines[line.at()];
-        let places: Vec<_> = places(site, line).into_iter().map(|(_, place)| place).collect();
+        let places = places(site, line);
+        note_owners(&mut status, places.iter().map(|(owner, _)| *owner));
+        let places: Vec<_> = places.into_iter().map(|(_, place)| place).collect();
         let period = Duration::from_millis(table.period_ms.into());
         Agenda {
             id: table.id.clone(),
             endpoint: table.wire.to_string(),
             transactions: table.has_transactions(),
             units: table.units.iter().map(|ix| Unit::new(site, line, *ix)).collect(),
-            signs: Signs::new(&places),
+            signs: Orders::new(&places),
             grid: Grid::new(first, period),
             round: Round::new(period),
             budget: Budget::new(table.units.len() > 1),
@@ -162,9 +176,9 @@ impl Agenda {
         }
     }
 
-    /// A sign of the line, by its place, should show this.
-    pub fn want(&mut self, slot: usize, face: &Face) {
-        self.signs.want(slot, face);
+    /// A place of the line, by its number, should hold this.
+    pub fn want(&mut self, slot: usize, values: &[u16]) {
+        self.signs.want(slot, values);
     }
 
     /// Someone wants to know how a unit is, by its place on the line: it is asked in the next
@@ -191,11 +205,38 @@ impl Agenda {
 
     /// The counters, brought up to date.
     pub fn status(&mut self) -> &mut LineStatus {
-        for (n, (unit, status)) in self.units.iter().zip(&mut self.status.units).enumerate() {
+        for (unit, status) in self.units.iter().zip(&mut self.status.units) {
             unit.tell(status);
-            (status.signs_desired, status.signs_confirmed) = self.signs.counts(n);
+            (status.signs_desired, status.signs_confirmed) = (0, 0);
         }
+        self.note_shown();
         &mut self.status
+    }
+
+    /// What is wanted and what is known to be so.
+    fn note_shown(&mut self) {
+        let LineStatus { units, signs, outputs, lamps, .. } = &mut self.status;
+        let (mut signs, mut outputs) = (signs.iter_mut(), outputs.iter_mut());
+        (lamps.desired, lamps.confirmed) = (0, 0);
+        for shown in self.signs.shown() {
+            let (wanted, confirmed) = (u32::from(shown.wanted), u32::from(shown.confirmed));
+            match shown.kind {
+                Kind::Sign => {
+                    units[shown.unit].signs_desired += wanted;
+                    units[shown.unit].signs_confirmed += confirmed;
+                    let sign = signs.next().expect("a status for each sign");
+                    (sign.confirmed, sign.written_at) = (shown.confirmed, shown.written_at);
+                }
+                Kind::Output => {
+                    let output = outputs.next().expect("a status for each output");
+                    (output.confirmed, output.written_at) = (shown.confirmed, shown.written_at);
+                }
+                Kind::Lamp => {
+                    lamps.desired += wanted;
+                    lamps.confirmed += confirmed;
+                }
+            }
+        }
     }
 
     /// What to do now. Whatever it is, [`Agenda::done`] is told before the next question, except
@@ -259,7 +300,13 @@ impl Agenda {
             Doing::Writing(batch) => {
                 self.quiet_until = now + self.units[batch.unit].gap;
                 self.note_answer(batch.unit, at, took, &outcome);
-                self.writing_done(now, took, batch, outcome);
+                self.writing_done(now, at, took, batch, outcome);
+                None
+            }
+            Doing::ReadingBack(batch) => {
+                self.quiet_until = now + self.units[batch.unit].gap;
+                self.note_answer(batch.unit, at, took, &outcome);
+                self.read_back_done(now, at, took, &batch, outcome);
                 None
             }
             Doing::Nothing => unreachable!("an outcome follows a job"),
@@ -293,6 +340,30 @@ impl Agenda {
         self.status.state = LineState::Up;
         self.link = Link::Up;
     }
+}
+
+/// A status for everything that is written on the line, in the order of places; counters of an
+/// owner before this one go on.
+fn note_owners(status: &mut LineStatus, owners: impl Iterator<Item = Owner>) {
+    let (mut signs, mut outputs) = (Vec::new(), Vec::new());
+    for owner in owners {
+        match owner {
+            Owner::Sign(sign) => {
+                let before = status.signs.iter().find(|other| other.sign == sign);
+                let mismatch_total = before.map_or(0, |sign| sign.mismatch_total);
+                let (confirmed, written_at) = (false, None);
+                signs.push(SignStatus { sign, confirmed, written_at, mismatch_total });
+            }
+            Owner::Output(output) => {
+                let before = status.outputs.iter().find(|other| other.output == output);
+                let mismatch_total = before.map_or(0, |output| output.mismatch_total);
+                let (confirmed, written_at) = (false, None);
+                outputs.push(OutputStatus { output, confirmed, written_at, mismatch_total });
+            }
+            Owner::Lamp(_) => (),
+        }
+    }
+    (status.signs, status.outputs) = (signs, outputs);
 }
 
 #[cfg(test)]

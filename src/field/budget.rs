@@ -7,11 +7,10 @@
 //!
 //! `parkway check` and `parkway probe` share this file, so that both promise the same.
 
+use crate::field::places::{Kind, places};
 use crate::field::plan::{Block, HOLE_MAX, plan};
-use crate::field::signs::places;
-use crate::field::write::encode;
 use crate::profile::Table;
-use crate::site::{Face, Line, LineIx, Site, Unit};
+use crate::site::{Line, LineIx, Site, Unit};
 
 /// What a device on RS-485 is taken to need before it answers, in microseconds: 5 to 20 ms is
 /// common, and vendors rarely say.
@@ -227,10 +226,14 @@ pub fn budget_at(site: &Site, line: LineIx, pace: impl Fn(usize) -> Pace) -> Bud
         costs_most_us = costs_most_us.max(timeout_us.saturating_sub(own_us));
     }
     budget.dead_us = budget.sweep_us + costs_most_us;
-    for (_, place) in places(site, line) {
-        let words = encode(&Face::Blank, place.format).len();
+    for (_, place) in places(site, line).iter().filter(|(_, place)| place.kind == Kind::Sign) {
         budget.signs += 1;
-        budget.signs_us += medium.exchange_us(Bytes::write(words), pace(place.unit));
+        let mut left = place.width;
+        while left > 0 {
+            let part = left.min(place.cap);
+            budget.signs_us += medium.exchange_us(Bytes::write(part.into()), pace(place.unit));
+            left -= part;
+        }
     }
     budget
 }

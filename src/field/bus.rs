@@ -21,7 +21,6 @@ use crate::field::agenda::{Job, Outcome};
 use crate::field::line::{Line, Turns};
 use crate::field::port::{Heard, Port};
 use crate::field::rtu::{Answer, Ask, FRAME_MAX, Listener, answer_len, encode};
-use crate::profile::Table;
 use crate::site::{Framing, Unit};
 use crate::time::Mono;
 
@@ -132,8 +131,8 @@ impl<'a> Bus<'a> {
             Job::Read { address, table, first, count } => {
                 (*address, Ask::Read { table: *table, first: *first, count: *count }, true)
             }
-            Job::Write { address, first, words, replies } => {
-                let ask = Ask::Write { table: Table::Holding, first: *first, values: words };
+            Job::Write { address, table, first, values, replies } => {
+                let ask = Ask::Write { table: *table, first: *first, values };
                 (*address, ask, *replies)
             }
             Job::Connect | Job::Wait { .. } | Job::Finished => unreachable!("not an exchange"),
@@ -183,16 +182,11 @@ impl<'a> Bus<'a> {
         // A converter passes an answer on when it has all of it.
         let mut until = if port.is_stream() { last_by } else { first_by };
         let mut bytes = [0; FRAME_MAX];
-        loop {
-            match port.read(&mut bytes, until)? {
-                Heard::Bytes(count) => {
-                    self.quiet_since = Instant::now();
-                    until = last_by;
-                    if let Some(answer) = listener.take(&bytes[..count]) {
-                        return Ok(outcome(answer));
-                    }
-                }
-                Heard::Nothing => break,
+        while let Heard::Bytes(count) = port.read(&mut bytes, until)? {
+            self.quiet_since = Instant::now();
+            until = last_by;
+            if let Some(answer) = listener.take(&bytes[..count]) {
+                return Ok(outcome(answer));
             }
         }
         let heard = listener.heard();

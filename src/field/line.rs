@@ -65,7 +65,7 @@ impl<'a> Turns<'a> {
 
     /// Looks at what is new, publishes the status now and then, and says what to do.
     pub fn next(&mut self) -> Job {
-        self.line.mailbox.take(|slot, face| self.agenda.want(slot, face));
+        self.line.mailbox.take(|slot, values| self.agenda.want(slot, values));
         if *self.line.stop.borrow() {
             self.agenda.stop();
         }
@@ -164,13 +164,13 @@ impl Line {
                 let within = Duration::from_millis(unit(address).timeout_ms.into());
                 read(context, within, address, table, first, count).await
             }
-            Job::Write { address, first, words, replies } => {
+            Job::Write { address, table, first, values, replies } => {
                 // A display that answers no write is listened to all the same, to notice a refusal
                 // or a closed connection, and for a late answer not to meet the next request.
                 let unit = unit(address);
                 let within_ms = if replies { unit.timeout_ms } else { unit.turnaround_ms.max(1) };
                 let within = Duration::from_millis(within_ms.into());
-                match write(context, within, address, first, &words).await {
+                match write(context, within, address, table, first, &values).await {
                     Outcome::Silent if !replies => Outcome::Sent,
                     outcome => outcome,
                 }
@@ -221,22 +221,32 @@ async fn write(
     context: &mut Context,
     within: Duration,
     address: u8,
+    table: Table,
     first: u16,
-    words: &[u16],
+    values: &[u16],
 ) -> Outcome {
-    let request = match words {
-        [word] => Request::WriteSingleRegister(first, *word),
-        words => Request::WriteMultipleRegisters(first, Cow::Borrowed(words)),
+    let bits: Vec<bool>;
+    let request = match (table.is_bits(), values) {
+        (true, [value]) => Request::WriteSingleCoil(first, *value != 0),
+        (true, values) => {
+            bits = values.iter().map(|value| *value != 0).collect();
+            Request::WriteMultipleCoils(first, Cow::Borrowed(&bits))
+        }
+        (false, [word]) => Request::WriteSingleRegister(first, *word),
+        (false, words) => Request::WriteMultipleRegisters(first, Cow::Borrowed(words)),
     };
     match call(context, within, address, request).await {
-        Ok(Response::WriteSingleRegister(at, word)) if at == first && [word] == words => {
+        Ok(Response::WriteSingleRegister(at, word)) if at == first && [word] == values => {
             Outcome::Written
         }
-        Ok(Response::WriteMultipleRegisters(at, count))
-            if at == first && usize::from(count) == words.len() =>
+        Ok(Response::WriteSingleCoil(at, on))
+            if at == first && matches!(values, [value] if (*value != 0) == on) =>
         {
             Outcome::Written
         }
+        Ok(
+            Response::WriteMultipleRegisters(at, count) | Response::WriteMultipleCoils(at, count),
+        ) if at == first && usize::from(count) == values.len() => Outcome::Written,
         Ok(_) => Outcome::Nonsense { why: "not an echo of the write".to_owned() },
         Err(outcome) => outcome,
     }

@@ -2,12 +2,12 @@
 //!
 //! One thread with its own runtime serves all Modbus TCP lines, one owner task each; every RTU line
 //! has a thread, because a bus counts in tenths of a millisecond. Nothing in here can block the
-//! gateway: faces are left in a mailbox, readings are dropped and counted when the gateway is
-//! behind (a newer one comes with the next sweep), and a silent unit sends nothing, because the
-//! gateway judges freshness.
+//! gateway: what is to be written is left in a mailbox, readings are dropped and counted when the
+//! gateway is behind (a newer one comes with the next sweep), and a silent unit sends nothing,
+//! because the gateway judges freshness.
 //!
-//! `plan`, `split`, `decode`, `policy`, `breaker`, `budget`, `pace`, `write`, `signs`, `rtu` and
-//! `agenda` decide and do no IO; `line`, `bus` and `port` do IO and decide nothing.
+//! `plan`, `split`, `decode`, `policy`, `breaker`, `budget`, `pace`, `write`, `places`, `orders`,
+//! `rtu` and `agenda` decide and do no IO; `line`, `bus` and `port` do IO and decide nothing.
 
 pub mod agenda;
 pub mod breaker;
@@ -16,12 +16,13 @@ mod bus;
 pub mod decode;
 mod line;
 mod mailbox;
+pub mod orders;
 pub mod pace;
+pub mod places;
 pub mod plan;
 pub mod policy;
 mod port;
 pub mod rtu;
-pub mod signs;
 pub mod split;
 mod status;
 pub mod vector;
@@ -38,11 +39,14 @@ use tracing::{error, info, warn};
 
 use crate::field::line::Line;
 use crate::field::mailbox::Mailbox;
+use crate::field::places::{Route, Routes};
 use crate::gateway::Reading;
 use crate::site::{BayIx, ColourIx, Face, LineIx, OutputIx, SignIx, Site};
 use crate::time::Clock;
 
-pub use status::{LineState, LineStatus, UnitState, UnitStatus};
+pub use status::{
+    LampsStatus, LineState, LineStatus, OutputStatus, SignStatus, UnitState, UnitStatus,
+};
 
 /// How long an owner that panicked rests before it starts anew.
 const REST: Duration = Duration::from_secs(1);
@@ -64,8 +68,8 @@ pub struct Field {
 #[derive(Debug)]
 struct Inner {
     lines: Vec<(Arc<Mailbox>, watch::Receiver<LineStatus>)>,
-    /// Line and slot of each sign.
-    routes: Vec<Option<(LineIx, usize)>>,
+    site: Arc<Site>,
+    routes: Routes,
     /// True: write what is left and end.
     flush: watch::Sender<bool>,
     /// True: end now.
@@ -91,7 +95,7 @@ pub fn start(
     let (flush, flush_rx) = watch::channel(false);
     let (drop_all, drop_rx) = watch::channel(false);
     let (ended_tx, ended) = mpsc::channel::<()>();
-    let mut routes = vec![None; site.signs.len()];
+    let mut routes = Routes::new(&site);
     let (mut lines, mut owners, mut buses) = (Vec::new(), Vec::new(), Vec::new());
     let guard = runtime.enter();
     let epoch = Instant::now();
@@ -99,11 +103,9 @@ pub fn start(
     let phases = u32::try_from(site.lines.len().div_ceil(PHASE_LINES)).unwrap_or(u32::MAX).max(1);
     for (table, ix) in site.lines.iter().zip(0..) {
         let line = LineIx(ix);
-        let places = signs::places(&site, line);
-        for (slot, (sign, _)) in places.iter().enumerate() {
-            routes[sign.at()] = Some((line, slot));
-        }
-        let mailbox = Arc::new(Mailbox::new(places.len()));
+        let places = places::places(&site, line);
+        routes.add(&site, line, &places);
+        let mailbox = Arc::new(Mailbox::new(places.iter().map(|(_, place)| place)));
         let (status, status_rx) = watch::channel(LineStatus::new(line, &table.units));
         lines.push((mailbox.clone(), status_rx));
         let owner = Line {
@@ -126,7 +128,8 @@ pub fn start(
         }
     }
     // Dropped on an error below, it ends what was started until then.
-    let inner = Inner { lines, routes, flush, drop_all, ended: Mutex::new(ended) };
+    let inner =
+        Inner { lines, site: site.clone(), routes, flush, drop_all, ended: Mutex::new(ended) };
     for owner in buses {
         bus::start(owner, drop_rx.clone(), ended_tx.clone())?;
     }
@@ -188,16 +191,28 @@ impl Field {
     /// Shows this on a sign as soon as its line can. Never waits; the newest face wins.
     pub fn write(&self, sign: SignIx, face: Face) {
         // A sign without a place cannot pass `check`.
-        if let Some((line, slot)) = self.inner.routes[sign.at()] {
-            self.inner.lines[line.at()].0.put(slot, face);
+        if let Some((route, format)) = self.inner.routes.sign(sign) {
+            self.put(route, &write::encode(&face, format));
         }
     }
 
     /// Gives a bay's lamp a colour, like [`Field::write`].
-    pub fn lamp(&self, _bay: BayIx, _colour: ColourIx) {}
+    pub fn lamp(&self, bay: BayIx, colour: ColourIx) {
+        if let Some((route, value)) = self.inner.routes.lamp(&self.inner.site, bay, colour) {
+            self.put(route, &[value]);
+        }
+    }
 
     /// Switches an output, like [`Field::write`].
-    pub fn output(&self, _output: OutputIx, _on: bool) {}
+    pub fn output(&self, output: OutputIx, on: bool) {
+        if let Some((route, value)) = self.inner.routes.output(output, on) {
+            self.put(route, &[value]);
+        }
+    }
+
+    fn put(&self, route: Route, values: &[u16]) {
+        self.inner.lines[route.line.at()].0.put(route.slot, values);
+    }
 
     /// Every line as it was within the last period, or half a second where that is longer.
     pub fn status(&self) -> Vec<LineStatus> {

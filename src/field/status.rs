@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::site::{LineIx, UnitIx};
+use crate::site::{LineIx, OutputIx, SignIx, UnitIx};
 use crate::time::Mono;
 
 /// Whether a line can carry requests.
@@ -55,6 +55,44 @@ pub struct LineStatus {
     /// Readings thrown away because the gateway was behind.
     pub readings_dropped_total: u64,
     pub units: Vec<UnitStatus>,
+    pub signs: Vec<SignStatus>,
+    pub outputs: Vec<OutputStatus>,
+    pub lamps: LampsStatus,
+}
+
+/// One sign.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SignStatus {
+    pub sign: SignIx,
+    /// It is known to show what it should.
+    pub confirmed: bool,
+    /// When what it should show last arrived, on the site's clock; `None` before the first time.
+    pub written_at: Option<Mono>,
+    /// Times that something else was read back than was written.
+    pub mismatch_total: u64,
+}
+
+/// One output.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OutputStatus {
+    pub output: OutputIx,
+    /// It is known to be as it should.
+    pub confirmed: bool,
+    /// When what it should be last arrived, on the site's clock; `None` before the first time.
+    pub written_at: Option<Mono>,
+    /// Times that something else was read back than was written.
+    pub mismatch_total: u64,
+}
+
+/// The lamps of a line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct LampsStatus {
+    /// Lamps that should have a colour.
+    pub desired: u32,
+    /// Of these, the ones known to have it.
+    pub confirmed: u32,
+    /// Times that something else was read back than was written.
+    pub mismatch_total: u64,
 }
 
 /// One unit.
@@ -117,6 +155,9 @@ impl LineStatus {
             connect_failures_total: 0,
             readings_dropped_total: 0,
             units: units.iter().map(unit).collect(),
+            signs: Vec::new(),
+            outputs: Vec::new(),
+            lamps: LampsStatus::default(),
         }
     }
 }

@@ -37,6 +37,8 @@ mod snapshot;
 #[cfg(test)]
 mod story;
 #[cfg(test)]
+mod switched;
+#[cfg(test)]
 pub mod testing;
 mod unit;
 mod window;

@@ -1,9 +1,10 @@
 """Measures the built daemon beside references on the same machine and prints one table.
 
-Parts: `rtu` (60 units on one serial line), `sweep` (21,000 bays a second, beside a bare libmodbus loop on the same controllers),
-`flip` (bay to event and to sign), `http` (allocation with its commit, beside a raw append with
-group commit on the same disk), `outage` (broker stopped and frozen, with and without a kill),
-`dense` and `most` (16,384 bays with everything on, and how far one box goes: `dense.py`).
+Parts: `rtu` (60 units on one serial line), `sweep` (21,000 bays a second, beside a bare libmodbus
+loop on the same controllers), `flip` (bay to event and to sign), `http` (allocation with its
+commit, beside a raw append with group commit on the same disk), `outage` (broker stopped and
+frozen, with and without a kill), `dense` and `most` (16,384 bays with everything on, and how far
+one box goes: `dense.py`).
 A bar that is missed makes the run fail. Ends with `N passed, N failed`.
 """
 

@@ -12,7 +12,7 @@ use super::*;
 use crate::field::plan::tests::{counters, detectors, profile};
 use crate::field::status::UnitState;
 use crate::profile::{Display, Format, Profile};
-use crate::site::{BayIx, Line, Sign, SignKind, UnitIx, Wire};
+use crate::site::{BayIx, Face, Line, Sign, SignKind, UnitIx, Wire};
 
 const PERIOD_MS: u64 = 1_000;
 const TIMEOUT_MS: u64 = 300;
@@ -126,7 +126,7 @@ fn a_unit_that_refuses_holes_is_read_around_them() {
 fn writes_go_first_but_do_not_starve_reads() {
     let mut bus = Bus::new(2, 200);
     for slot in 0..200 {
-        bus.agenda.want(slot, &Face::Number(slot as u32));
+        bus.agenda.want(slot, &[slot as u16]);
     }
     bus.run(10_000);
     assert_eq!(bus.log[..3], ["connect", "write 0", "write 2"]);
@@ -142,9 +142,9 @@ fn writes_go_first_but_do_not_starve_reads() {
 fn an_open_unit_costs_its_signs_no_time_outs_at_a_stop() {
     let mut bus = Bus::new(2, 4);
     bus.act = |asked| if asked.unit == 0 { Outcome::Silent } else { DATA };
-    (0..4).for_each(|slot| bus.agenda.want(slot, &Face::Number(1)));
+    (0..4).for_each(|slot| bus.agenda.want(slot, &[1]));
     bus.run(60_000);
-    (0..4).for_each(|slot| bus.agenda.want(slot, &Face::Blank));
+    (0..4).for_each(|slot| bus.agenda.want(slot, &[10_000]));
     bus.agenda.stop();
     let before = (bus.now_ms, bus.log.len());
     // Signs of unit 1 would be written here; all four hang on unit 0, which is given up.
@@ -162,7 +162,7 @@ proptest! {
         let mut bus = Bus::new(5, 20);
         bus.random = Some(Jitter::new(seed));
         for slot in 0..20 {
-            bus.agenda.want(slot, &Face::Number(slot as u32));
+            bus.agenda.want(slot, &[slot as u16]);
             bus.run(1_000);
         }
         bus.run(60_000);
@@ -319,8 +319,8 @@ impl Bus {
                     outcome => outcome,
                 }
             }
-            (Job::Write { address, first, words, .. }, _) => {
-                match (self.act)(self.asked(*address, *first, words.len() as u16, true)) {
+            (Job::Write { address, first, values, .. }, _) => {
+                match (self.act)(self.asked(*address, *first, values.len() as u16, true)) {
                     Outcome::Words(_) => Outcome::Written,
                     outcome => outcome,
                 }

@@ -5,8 +5,9 @@ use std::time::Duration;
 use tracing::{debug, warn};
 
 use super::{Agenda, Doing, Job, Outcome};
+use crate::field::orders::{Batch, Step};
+use crate::field::places::Kind;
 use crate::field::policy::{OnWrite, policy};
-use crate::field::signs::Batch;
 use crate::time::Mono;
 
 /// How long a unit that was busy with a write is left in peace.
@@ -28,21 +29,35 @@ impl Agenda {
 
     pub(super) fn next_write(&mut self, now: Mono) -> Option<Job> {
         let (units, stopping, budget) = (&self.units, self.stopping.is_some(), &self.budget);
-        let batch = self.signs.next(now, |unit| {
+        let step = self.signs.next(now, |unit| {
             let unit = &units[unit];
             unit.may_be_asked(now, budget) && !(stopping && unit.breaker.is_open())
         })?;
         self.writes_in_a_row += 1;
-        self.status.units[batch.unit].writes_total += 1;
-        let address = self.units[batch.unit].address;
-        let (first, words, replies) = (batch.first, batch.words.clone(), batch.replies);
-        self.doing = Doing::Writing(batch);
-        Some(Job::Write { address, first, words, replies })
+        let job = match step {
+            Step::Write(batch) => {
+                self.status.units[batch.unit].writes_total += 1;
+                let address = self.units[batch.unit].address;
+                let (table, first, replies) = (batch.table, batch.first, batch.replies);
+                let values = batch.values.clone();
+                self.doing = Doing::Writing(batch);
+                Job::Write { address, table, first, values, replies }
+            }
+            Step::ReadBack(batch) => {
+                let address = self.units[batch.unit].address;
+                let (table, first) = (batch.table, batch.first);
+                let count = u16::try_from(batch.values.len()).expect("a write has a spec's limit");
+                self.doing = Doing::ReadingBack(batch);
+                Job::Read { address, table, first, count }
+            }
+        };
+        Some(job)
     }
 
     pub(super) fn writing_done(
         &mut self,
         now: Mono,
+        at: Mono,
         took: Duration,
         batch: Batch,
         outcome: Outcome,
@@ -50,42 +65,98 @@ impl Agenda {
         let unit = batch.unit;
         let refusal = match &outcome {
             Outcome::Written => {
-                self.signs.written(now, batch.slots);
+                self.signs.written(now, at, batch);
                 self.units[unit].write_was_taken();
                 self.answered(now, unit);
                 return;
             }
             // Nobody said that it arrived, so it says nothing about the unit.
             Outcome::Sent => {
-                self.signs.written(now, batch.slots);
+                self.signs.written(now, at, batch);
                 return;
             }
             Outcome::Exception(code) => (*code, policy(*code).write),
             _ => (0, OnWrite::Silent),
         };
+        self.refused_or_silent(now, took, &batch, &outcome, refusal, "a write");
+    }
+
+    /// What was written is read again.
+    pub(super) fn read_back_done(
+        &mut self,
+        now: Mono,
+        at: Mono,
+        took: Duration,
+        batch: &Batch,
+        outcome: Outcome,
+    ) {
+        let unit = batch.unit;
+        let values = match outcome {
+            Outcome::Words(words) => words,
+            Outcome::Bits(bits) => bits.into_iter().map(u16::from).collect(),
+            Outcome::Exception(code) => {
+                let refusal = (code, policy(code).write);
+                let what = "reading back";
+                return self.refused_or_silent(now, took, batch, &outcome, refusal, what);
+            }
+            _ => {
+                let refusal = (0, OnWrite::Silent);
+                return self.refused_or_silent(now, took, batch, &outcome, refusal, "");
+            }
+        };
+        self.answered(now, unit);
+        let id = &self.units[unit].id;
+        for wrong in self.signs.read_back(now, at, batch, &values, &mut self.jitter) {
+            let place = self.signs.place(wrong.slot);
+            let (kind, first) = (place.kind, place.first);
+            if wrong.news {
+                warn!(unit = id, ?kind, first, "unit holds something else than was written to it");
+            } else {
+                debug!(unit = id, ?kind, first, "unit still holds something else");
+            }
+            let nth = self.signs.nth_of_kind(wrong.slot);
+            match kind {
+                Kind::Sign => self.status.signs[nth].mismatch_total += 1,
+                Kind::Output => self.status.outputs[nth].mismatch_total += 1,
+                Kind::Lamp => self.status.lamps.mismatch_total += 1,
+            }
+        }
+    }
+
+    /// No confirmation came of a write, or of reading it back: what its code means, or silence.
+    fn refused_or_silent(
+        &mut self,
+        now: Mono,
+        took: Duration,
+        batch: &Batch,
+        outcome: &Outcome,
+        refusal: (u8, OnWrite),
+        what: &str,
+    ) {
+        let unit = batch.unit;
         self.status.units[unit].write_failures_total += 1;
         match refusal {
-            (_, OnWrite::Silent) => self.failed(now, took, unit, &outcome),
+            (_, OnWrite::Silent) => self.failed(now, took, unit, outcome),
             (_, OnWrite::Busy) if self.units[unit].busy_writes < BUSY_MAX => {
                 self.units[unit].busy_writes += 1;
                 // Absolute values only, so asking twice for what is under way does no harm.
                 self.signs.hold(unit, now + BUSY);
                 self.answered(now, unit);
             }
-            (code, OnWrite::Busy | OnWrite::Refused) => self.write_refused(now, batch, code),
+            (code, OnWrite::Busy | OnWrite::Refused) => self.write_refused(now, batch, code, what),
         }
     }
 
-    fn write_refused(&mut self, now: Mono, batch: Batch, code: u8) {
-        let Batch { unit, first, slots, .. } = batch;
+    fn write_refused(&mut self, now: Mono, batch: &Batch, code: u8, what: &str) {
+        let (unit, first) = (batch.unit, batch.first);
         let state = &mut self.units[unit];
         let (id, name) = (&state.id, policy(code).name);
         if std::mem::replace(&mut state.write_refused, true) {
-            debug!(unit = id, code, name, first, "unit refused a write");
+            debug!(unit = id, code, name, first, "unit refused {what}");
         } else {
-            warn!(unit = id, code, name, first, "unit refuses a write");
+            warn!(unit = id, code, name, first, "unit refuses {what}");
         }
-        self.signs.refused(now, slots, &mut self.jitter);
+        self.signs.refused(now, batch, &mut self.jitter);
         self.answered(now, unit);
     }
 }

@@ -111,7 +111,7 @@ fn a_busy_write_is_tried_again_soon_and_a_refused_one_later() {
             true => Outcome::Exception(0),
             false => DATA,
         };
-        bus.agenda.want(0, &Face::Number(7));
+        bus.agenda.want(0, &[7]);
         bus.run(2_000);
         let writes: Vec<u64> = bus.writes.clone();
         assert_eq!(bus.agenda.status().units[0].signs_confirmed, 1, "code {code}: {writes:?}");
@@ -131,8 +131,8 @@ fn without_transactions_a_silent_unit_is_left_alone_and_its_neighbours_are_not()
         (0, 2) => Outcome::Nonsense { why: "checksum".into() },
         _ => DATA,
     };
-    for second in 0..600u32 {
-        bus.agenda.want(0, &Face::Number(second));
+    for second in 0..600u16 {
+        bus.agenda.want(0, &[second]);
         bus.run(1_000);
     }
     assert_eq!(bus.connects.len(), 1);
