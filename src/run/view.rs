@@ -5,15 +5,15 @@ use std::sync::atomic::Ordering;
 
 use super::Daemon;
 use crate::config::Config;
-use crate::field::{self, LineStatus, UnitStatus};
+use crate::field::{self, LineStatus, SignStatus, UnitStatus};
 use crate::gateway::Snapshot;
 use crate::record::Lane;
 use crate::site::Site;
 use crate::status::{
-    LaneView, LineState, LineUnitView, LineView, Ready, Status, StoreState, StoreView, UnitState,
-    UplinkState, UplinkView,
+    DisplayView, LaneView, LineState, LineUnitView, LineView, Ready, Status, StoreState, StoreView,
+    UnitState, UplinkState, UplinkView,
 };
-use crate::time::{Clock, Now};
+use crate::time::{Clock, Mono, Now};
 use crate::{store, uplink};
 
 /// Makes a [`Status`] whenever someone looks.
@@ -27,10 +27,10 @@ pub fn viewer(config: &Config, clock: Clock, daemon: &Daemon) -> Viewer {
     let (uplink, stopping) = (daemon.uplink.clone(), daemon.stopping.clone());
     let started = clock.now();
     Arc::new(move || {
-        let now = clock.now();
+        let (now, lines) = (clock.now(), field.status());
         Status {
-            lines: field.status().iter().map(|line| line_view(&site, line)).collect(),
-            displays: Vec::new(),
+            displays: lines.iter().flat_map(|line| displays(&site, line, now.mono)).collect(),
+            lines: lines.iter().map(|line| line_view(&site, line)).collect(),
             store: store_view(&store.status(), now),
             uplink: uplink_view(&uplink.status(), &broker, started, now),
             // The store is open, or was waited for and is done without: either is an answer.
@@ -41,6 +41,17 @@ pub fn viewer(config: &Config, clock: Clock, daemon: &Daemon) -> Viewer {
             },
         }
     })
+}
+
+/// The displays of a line.
+fn displays(site: &Site, line: &LineStatus, now: Mono) -> Vec<DisplayView> {
+    let view = |sign: &SignStatus| DisplayView {
+        sign: site.signs[sign.sign.at()].id.clone(),
+        confirmed: sign.confirmed,
+        age_s: sign.written_at.map(|at| now.ms_since(at) / 1_000),
+        mismatches_total: sign.mismatch_total,
+    };
+    line.signs.iter().map(view).collect()
 }
 
 fn line_view(site: &Site, line: &LineStatus) -> LineView {
