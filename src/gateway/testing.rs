@@ -56,26 +56,26 @@ pub fn board_site() -> Site {
 
 const BOARD: &str = r#"
 [[profile]]
-id = "io"
+id = "fire"
 source = "made up for tests"
 contacts = { table = "discrete", base = 0, count = 16 }
 [[line]]
-id = "l4"
-tcp = "127.0.0.1:15024"
+id = "l9"
+tcp = "127.0.0.1:15029"
 [[line.unit]]
-id = "io"
+id = "fire"
 address = 1
-profile = "io"
+profile = "fire"
 [[contact]]
 id = "fire-g1"
-unit = "io"
+unit = "fire"
 index = 3
 kind = "fire"
 closes = ["g1"]
 active = "open"
 [[contact]]
 id = "hatch"
-unit = "io"
+unit = "fire"
 index = 4
 kind = "note"
 [[sign]]
