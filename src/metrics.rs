@@ -15,7 +15,7 @@ use prometheus::core::Collector;
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Histogram, HistogramOpts, TextEncoder};
 
-use crate::gateway::{OutputMode, Snapshot};
+use crate::gateway::{OutputMode, SignMode, Snapshot, Source};
 use crate::record::Fullness;
 use crate::status::{LineState, Status, StoreState, UnitState, UplinkState};
 
@@ -134,6 +134,7 @@ impl Metrics {
         self.process(&mut page, snapshot, status);
         garages(&mut page, snapshot);
         outputs(&mut page, snapshot, status);
+        signs(&mut page, snapshot, status);
         leases(&mut page, snapshot);
         lines(&mut page, snapshot, status);
         store(&mut page, status);
@@ -180,6 +181,7 @@ fn garages(page: &mut Page, snapshot: &Snapshot) {
         }
         page.set("parkway_garage_ledger_free_bays", &[id], garage.ledger_free.into());
         page.set("parkway_garage_closed", &[id], flag(garage.closed));
+        page.set("parkway_garage_incident", &[id], flag(garage.incident));
         let fullness = match garage.fullness {
             Fullness::Spaces => 0.0,
             Fullness::AlmostFull => 1.0,
@@ -187,17 +189,25 @@ fn garages(page: &mut Page, snapshot: &Snapshot) {
         };
         page.set("parkway_garage_fullness", &[id], fullness);
     }
-    use crate::gateway::SignMode;
-    for (mode, name) in [
-        (SignMode::Auto, "auto"),
-        (SignMode::Blank, "blank"),
-        (SignMode::Full, "full"),
-        (SignMode::Closed, "closed"),
-        (SignMode::Test, "test"),
-    ] {
-        let signs = snapshot.signs.iter().filter(|s| s.mode == mode).count();
-        page.set("parkway_signs", &[("mode", name)], number(signs as u64));
+    page.set("parkway_incidents", &[], number(snapshot.incidents.len() as u64));
+}
+
+fn signs(page: &mut Page, snapshot: &Snapshot, status: &Status) {
+    for mode in SignMode::ALL {
+        let signs = snapshot.signs.iter().filter(|sign| sign.mode == mode).count();
+        page.set("parkway_signs", &[("mode", mode.name())], number(signs as u64));
     }
+    for source in Source::ALL {
+        let signs = snapshot.signs.iter().filter(|sign| sign.source == source).count();
+        page.set("parkway_signs_shown", &[("source", source.name())], number(signs as u64));
+    }
+    let unconfirmed = status.displays.iter().filter(|display| !display.confirmed).count();
+    page.set("parkway_sign_unconfirmed", &[], number(unconfirmed as u64));
+    if let Some(oldest_s) = status.displays.iter().filter_map(|display| display.age_s).max() {
+        page.set("parkway_sign_age_seconds", &[], number(oldest_s));
+    }
+    let mismatches = status.displays.iter().map(|display| display.mismatches_total).sum();
+    page.set("parkway_sign_mismatches_total", &[], number(mismatches));
 }
 
 fn outputs(page: &mut Page, snapshot: &Snapshot, status: &Status) {
@@ -413,7 +423,8 @@ mod tests {
     use crate::record::Tally;
     use crate::site::{GarageState, OutputKind};
     use crate::status::{
-        LampsView, LaneView, LineUnitView, LineView, Ready, RelayView, StoreView, UplinkView,
+        DisplayView, LampsView, LaneView, LineUnitView, LineView, Ready, RelayView, StoreView,
+        UplinkView,
     };
 
     #[test]
@@ -496,6 +507,7 @@ mod tests {
                 name: String::new(),
                 fullness: Fullness::Full,
                 closed: false,
+                incident: true,
                 bays: 20,
                 tally,
                 ledger_free: 1,
@@ -525,6 +537,7 @@ mod tests {
         };
         let lane = LaneView { lane: "events".into(), backlog_records: 12, ..Default::default() };
         let status = Status {
+            displays: vec![DisplayView { age_s: Some(9), ..DisplayView::default() }],
             lines: vec![line],
             relays: vec![RelayView { output: "b1".into(), ..Default::default() }],
             store: StoreView { lanes: vec![lane], last_commit_ms: Some(4), ..Default::default() },

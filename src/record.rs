@@ -114,12 +114,18 @@ pub enum Body {
     Closed { target: String, reason: String, by: String, expires_s: Option<u64> },
     /// What was closed is open again.
     Opened { target: String, by: String },
-    /// Staff set a sign's mode.
-    SignMode { sign: String, mode: String, by: String },
     /// Staff said who decides about an output.
     OutputMode { output: String, state: String, by: String, expires_s: Option<u64> },
     /// An output was switched: by whom, or by which state of its garage.
     OutputSwitched { output: String, on: bool, why: String },
+    /// Staff set a sign's mode, or its time was over ("expiry").
+    SignMode { sign: String, mode: String, by: String, expires_s: Option<u64> },
+    /// Staff put a text on a sign for a time.
+    SignMessage { sign: String, text: String, by: String, for_s: u64 },
+    /// The text is off again: taken off by staff, or its time was over ("expiry").
+    SignMessageEnded { sign: String, by: String },
+    /// A contact changed that is only noted.
+    Contact { contact: String, active: bool },
     /// A garage's fullness changed.
     GarageFullness { garage: String, from: Fullness, to: Fullness },
     /// A bay is kept out after it turned out taken.
@@ -132,6 +138,11 @@ pub enum Body {
     UnitLost { unit: String, bays: u32, silent_ms: u64 },
     /// A silent unit answers again.
     UnitBack { unit: String, bays: u32, lost_ms: u64 },
+    /// An incident began: these places are closed. `incident` is a contact's id, or the place
+    /// that staff closed.
+    IncidentBegan { incident: String, closes: Vec<String>, reason: String, by: String },
+    /// It is over, and what it alone closed is open.
+    IncidentEnded { incident: String, by: String, lasted_s: u64 },
     /// The store cannot be written: guiding goes on without it.
     StoreDegraded { why: String },
     /// The store is written again.

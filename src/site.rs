@@ -326,6 +326,15 @@ impl Site {
         }
     }
 
+    /// The zones of a part of the site.
+    pub fn scope_zones(&self, scope: Scope) -> Range<u32> {
+        match scope {
+            Scope::Garage(g) => self.garages[g.at()].zones.clone(),
+            Scope::Level(l) => self.levels[l.at()].zones.clone(),
+            Scope::Zone(z) => z.0..z.0 + 1,
+        }
+    }
+
     /// The garage a part of the site lies in.
     pub fn scope_garage(&self, scope: Scope) -> GarageIx {
         match scope {

@@ -14,6 +14,8 @@ use utoipa::ToSchema;
 pub struct Status {
     pub lines: Vec<LineView>,
     pub relays: Vec<RelayView>,
+    /// Of signs that were told to show something.
+    pub displays: Vec<DisplayView>,
     pub store: StoreView,
     pub uplink: UplinkView,
     pub ready: Ready,
@@ -81,6 +83,18 @@ pub struct RelayView {
     /// Seconds since it last arrived; absent before the first time.
     pub age_s: Option<u64>,
     /// How often something else was read back.
+    pub mismatches_total: u64,
+}
+
+/// A sign's display as its line sees it.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, ToSchema)]
+pub struct DisplayView {
+    pub sign: String,
+    /// What it should show was written, and read back where the display can be read.
+    pub confirmed: bool,
+    /// Seconds since a write last arrived; absent before the first.
+    pub age_s: Option<u64>,
+    /// How often it read back something else.
     pub mismatches_total: u64,
 }
 

@@ -107,6 +107,20 @@ const BROKEN_MAIN: &[Broken] = &[
     ("# timeout_ms = 300", "timeout_ms = 5", &["line[panel].timeout_ms", "10 to 60000"]),
     ("\"FOLLOW THE SIGNS\"", "\"FOLLOW THE SIGNS TO THE GARAGE\"", &["fallback", "24 characters"]),
     ("node = \"portal\"", "", &["sign[call-out].node", "missing"]),
+    ("# time_zone = \"UTC\"", "time_zone = \"+27:00\"", &["site.time_zone", "\"+27:00\""]),
+    ("# time_zone = \"UTC\"", "time_zone = \"Mars/Crater\"", &["site.time_zone", "no zone"]),
+    ("turn = \"straight\"", "", &["link[portal>door].turn", "missing", "d-portal"]),
+    ("turn = \"straight\"", "turn = \"back\"", &["unknown variant `back`"]),
+    ("straight = 10005, ", "", &["sign[d-portal].unit", "no arrow for portal>door"]),
+    ("straight = 10005, ", "straight = 9, ", &["sign.format.straight", "9 is a number", "9999"]),
+    ("fallback = \"straight\"", "fallback = \"GO ON\"", &["sign[d-portal].fallback", "numbers"]),
+    ("# change_delay_s = 5", "change_delay_s = 601 #", &["d-portal].change_delay_s", "0 to 600"]),
+    ("# change_delay_s = 5", "offset = 1 #", &["sign[d-portal].offset", "count sign"]),
+    (
+        "index = 1\nnode = \"portal\"",
+        "index = 1\nnode = \"door\"",
+        &["sign[d-portal].shows", "nothing to point to"],
+    ),
     ("# show_s = 8", "keep_back = 8", &["sign[call-out].keep_back", "count sign"]),
     ("# walk_s = { main = 95 }", "walk_s = { mine = 1 }", &["walk_s.mine", "no garage \"mine\""]),
 ];
@@ -131,6 +145,18 @@ const BROKEN_GARAGE: &[Broken] = &[
     ("fallback = \"blank\"", "fallback = \"?\"", &["fallback", "\"?\"", "numbers only"]),
     ("shows = [\"main\"]", "shows = [\"main/B3\"]", &["sign[s-main].shows", "\"main/B3\""]),
     ("# min = 0", "min = 90\nmax = 20 #", &["sign[s-main].min", "90 is above max (20)"]),
+    ("days = [\"sun\"]", "days = [\"so\"]", &["s-main].schedule[1].days", "\"so\" is no day"]),
+    ("days = [\"sun\"]", "days = []", &["s-main].schedule[1].days", "empty"]),
+    ("from = \"23:00\"", "from = \"24:00\"", &["schedule[1].from", "no time of day"]),
+    ("from = \"23:00\"", "from = \"05:30\"", &["schedule[1].to", "no length"]),
+    ("mode = \"closed\"", "mode = \"valet\"", &["schedule[1].mode", "cannot show VALET"]),
+    ("mode = \"closed\"", "mode = \"test\"", &["unknown variant `test`"]),
+    (
+        "mode = \"closed\"",
+        "mode = \"closed\"\n[[sign.schedule]]\ndays = [\"mon\"]\nfrom = \"05:29\"\n\
+         to = \"06:00\"\nmode = \"full\" #",
+        &["schedule[2].from", "same time as schedule[1]"],
+    ),
     ("# offset = 0", "offset = 10000 #", &["sign[s-main].offset", "-9999 to 9999"]),
     ("index = 0", "index = 64", &["sign[s-main].index", "64 is outside 0 to 63"]),
     (
@@ -143,10 +169,10 @@ const BROKEN_GARAGE: &[Broken] = &[
 /// What TOML itself refuses: with line and column.
 const NOT_TOML: &[Broken] = &[
     ("name = \"Our first garage\"", "name = Our first", &["line 8, column"]),
-    ("# listen =", "port = 80 #", &["line 13, column 1", "unknown field `port`"]),
-    ("# keep_alive_s = 15", "keep_alive_s = \"15\"", &["line 23, column 16", "invalid type"]),
+    ("# listen =", "port = 80 #", &["line 14, column 1", "unknown field `port`"]),
+    ("# keep_alive_s = 15", "keep_alive_s = \"15\"", &["line 24, column 16", "invalid type"]),
     ("kind = \"surface\"", "kind = \"road\"", &["unknown variant `road`", "`surface`"]),
-    ("broker = \"127.0.0.1:1883\"", "", &["missing field `broker`", "line 18, column 1"]),
+    ("broker = \"127.0.0.1:1883\"", "", &["missing field `broker`", "line 19, column 1"]),
 ];
 
 #[test]

@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use parkway::config::Config;
-use parkway::gateway::{Answer, GarageView, SignMode, SignView, Snapshot, Ticket};
+use parkway::gateway::{Answer, GarageView, SignMode, SignView, Snapshot, Source, Ticket};
 use parkway::owner::{Answered, Handle, Urgent};
 use parkway::record::{Body, Fullness, Lane, Record, Sensed, Tally};
 use parkway::site::Face;
@@ -345,6 +345,7 @@ fn picture() -> Snapshot {
         name: "First".to_owned(),
         fullness: Fullness::Spaces,
         closed: false,
+        incident: false,
         bays: 10,
         tally,
         ledger_free: 0,
@@ -356,6 +357,10 @@ fn picture() -> Snapshot {
         mode: SignMode::Auto,
         face: Face::Number(7),
         kind: "count",
+        source: Source::Automatic,
+        message: None,
+        mode_until: None,
+        message_until: None,
     };
     Snapshot { garages: vec![garage], signs: vec![sign], ..Snapshot::default() }
 }

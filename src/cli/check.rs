@@ -118,8 +118,11 @@ fn ways(site: &Site) -> String {
 fn signs(site: &Site) -> String {
     let call_outs = site.signs.iter().filter(|s| matches!(s.kind, SignKind::CallOut { .. }));
     let call_outs = call_outs.count();
-    let counting = count(site.signs.len() - call_outs, "count sign");
-    format!("{counting}, {}", count(call_outs, "call-out"))
+    let arrows = site.signs.iter().filter(|s| matches!(s.kind, SignKind::Direction { .. }));
+    let arrows = arrows.count();
+    let counting = count(site.signs.len() - call_outs - arrows, "count sign");
+    let (call_outs, arrows) = (count(call_outs, "call-out"), count(arrows, "direction sign"));
+    format!("{counting}, {call_outs}, {arrows}")
 }
 
 fn line_count(site: &Site) -> String {

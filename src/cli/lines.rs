@@ -181,7 +181,7 @@ mod tests {
         for words in [
             "lines such as zc-",
             "2 requests, 12.0 ms of 1000 ms (1.2 %)",
-            "panel-west: written to only, 13 signs in 78.0 ms",
+            "panel-west: written to only, 14 signs in 84.0 ms",
             "then at most 32.0 ms (3.2 %)",
         ] {
             assert!(text.contains(words), "\"{words}\" is not in:\n{text}");

@@ -9,7 +9,9 @@ use std::fmt::Display;
 use std::path::PathBuf;
 
 use super::Problem;
-use super::file::{FullnessTable, GuidanceTable, HttpTable, LogTable, MqttTable, StoreTable};
+use super::file::{
+    FullnessTable, GuidanceTable, HttpTable, LogTable, MainFile, MqttTable, StoreTable,
+};
 
 /// Gathers what is wrong, file by file.
 pub struct Rules {
@@ -140,8 +142,19 @@ fn nearest(id: &str, known: &BTreeMap<String, u32>) -> String {
     }
 }
 
+/// The main file's tables that name nothing else.
+pub fn tables(rules: &mut Rules, main: &MainFile) {
+    guidance(rules, &main.guidance);
+    store(rules, &main.store);
+    http(rules, &main.http);
+    log(rules, &main.log);
+    if let Some(table) = &main.mqtt {
+        mqtt(rules, table);
+    }
+}
+
 /// Weights, waits and thresholds.
-pub fn guidance(rules: &mut Rules, table: &GuidanceTable) {
+fn guidance(rules: &mut Rules, table: &GuidanceTable) {
     let ranges = [
         ("surface_weight_tenths", table.surface_weight_tenths, 10, 100),
         ("walk_weight_tenths", table.walk_weight_tenths, 10, 100),
@@ -190,7 +203,7 @@ fn fullness(rules: &mut Rules, table: &FullnessTable) {
 }
 
 /// The store's bounds.
-pub fn store(rules: &mut Rules, table: &StoreTable) {
+fn store(rules: &mut Rules, table: &StoreTable) {
     rules.range("store.commit_ms", table.commit_ms, 5, 10_000);
     rules.range("store.backlog_mib", table.backlog_mib, 16, 1_048_576);
     let shares = [
@@ -208,7 +221,7 @@ pub fn store(rules: &mut Rules, table: &StoreTable) {
 }
 
 /// The link upstream.
-pub fn mqtt(rules: &mut Rules, table: &MqttTable) {
+fn mqtt(rules: &mut Rules, table: &MqttTable) {
     rules.endpoint("mqtt.broker", &table.broker);
     rules.range("mqtt.keep_alive_s", table.keep_alive_s, 5, 600);
     rules.range("mqtt.ack_timeout_s", table.ack_timeout_s, 2, 600);
@@ -224,14 +237,14 @@ pub fn mqtt(rules: &mut Rules, table: &MqttTable) {
 }
 
 /// A level that the daemon's own filter takes.
-pub fn log(rules: &mut Rules, table: &LogTable) {
+fn log(rules: &mut Rules, table: &LogTable) {
     if let Err(error) = crate::log::judge(&table.level) {
         rules.refuse("log.level", error);
     }
 }
 
 /// Nobody unknown gives orders: off loopback, a token is demanded.
-pub fn http(rules: &mut Rules, table: &HttpTable) {
+fn http(rules: &mut Rules, table: &HttpTable) {
     let token = table.token_credential.is_some() || table.token_file.is_some();
     match table.listen.parse::<std::net::SocketAddr>() {
         Err(_) => rules.refuse(

@@ -6,13 +6,11 @@
 //! leases are known by their request over restarts, ended ones until the next.
 
 use super::choose::{self, Choice, View, Want};
-use super::door::{
-    Allocation, Answer, Ask, Effect, LeaseId, Refusal, ReplyId, Report, Request, SignMode,
-};
+use super::door::{Allocation, Answer, Ask, Effect, LeaseId, Refusal, ReplyId, Report, Request};
 use super::lease::Lease;
 use super::{Gateway, Timer, route};
 use crate::record::{Body, End, Lane, LeaseBody, Promise};
-use crate::site::{BayIx, SignIx, SignKind, Site};
+use crate::site::{BayIx, SignKind, Site};
 
 /// How long an identified vehicle stands in a bay before its sensor must agree, in stale times:
 /// a working unit was read and debounced many times over by then.
@@ -39,18 +37,24 @@ impl Gateway {
                 return self.answer(reply, after, self.view(lease), effects);
             }
             Ask::Report { lease, report } => self.report(lease, report, effects),
-            Ask::Close { target, reason, by, expires_s } => {
-                self.close(target, reason, by, expires_s, effects)
+            Ask::Close { target, reason, by, expires_s, incident } => {
+                self.close(target, reason, by, expires_s, incident, effects)
             }
             Ask::Open { target, by } => self.open(target, by, effects),
             Ask::Closures => {
                 let answer = Answer::Closures(self.closure_views());
                 return self.answer(reply, super::Ticket(0), answer, effects);
             }
-            Ask::SetMode { sign, mode, by } => self.set_mode(sign, mode, by, effects),
             Ask::SetOutput { output, mode, by, expires_s } => {
                 self.set_output(output, mode, by, expires_s, effects)
             }
+            Ask::SetMode { sign, mode, by, expires_s } => {
+                self.set_mode(sign, mode, by, expires_s, effects)
+            }
+            Ask::ShowMessage { sign, text, by, for_s } => {
+                self.show_message(sign, text, by, for_s, effects)
+            }
+            Ask::ClearMessage { sign, by } => self.clear_message(sign, by, effects),
         };
         let after = self.issued;
         self.answer(reply, after, answer, effects);
@@ -100,7 +104,7 @@ impl Gateway {
         choose::choose(&self.view_all(), &want)
     }
 
-    fn view_all(&self) -> View<'_> {
+    pub(super) fn view_all(&self) -> View<'_> {
         View {
             site: &self.site,
             tuning: &self.tuning,
@@ -476,23 +480,6 @@ impl Gateway {
             self.show(sign, effects);
         }
     }
-
-    fn set_mode(
-        &mut self,
-        sign: SignIx,
-        mode: SignMode,
-        by: String,
-        effects: &mut Vec<Effect>,
-    ) -> Answer {
-        self.signs[sign.at()].mode = mode;
-        self.signs[sign.at()].mode_set = true;
-        let id = self.site.signs[sign.at()].id.clone();
-        self.keep_mode(sign, effects);
-        let mode = mode_name(mode).to_owned();
-        self.record(Lane::Events, Body::SignMode { sign: id, mode, by }, effects);
-        self.show(sign, effects);
-        Answer::Done
-    }
 }
 
 fn promise_name(promise: Promise) -> &'static str {
@@ -511,17 +498,5 @@ fn end_name(end: End) -> &'static str {
         End::Displaced => "displaced",
         End::Expired => "expired",
         End::Cancelled => "cancelled",
-    }
-}
-
-fn mode_name(mode: SignMode) -> &'static str {
-    match mode {
-        SignMode::Auto => "auto",
-        SignMode::Blank => "blank",
-        SignMode::Full => "full",
-        SignMode::Closed => "closed",
-        SignMode::Staff => "staff",
-        SignMode::Valet => "valet",
-        SignMode::Test => "test",
     }
 }

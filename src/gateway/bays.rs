@@ -189,13 +189,8 @@ impl Bays {
 
     /// Totals of any part of the site, of one class or of all.
     pub fn tally(&self, scope: Scope, class: Option<ClassIx>) -> Tally {
-        let zones = match scope {
-            Scope::Garage(garage) => self.site.garages[garage.at()].zones.clone(),
-            Scope::Level(level) => self.site.levels[level.at()].zones.clone(),
-            Scope::Zone(zone) => zone.0..zone.0 + 1,
-        };
         let mut total = Tally::default();
-        for zone in zones.map(ZoneIx) {
+        for zone in self.site.scope_zones(scope).map(ZoneIx) {
             match class {
                 Some(class) => total += self.cell(zone, class).tally,
                 None => {

@@ -6,10 +6,12 @@
 //! given others in the same step; a closed node or link only changes ways asked for from then on,
 //! because nobody knows which drivers have passed it.
 
+use std::collections::BTreeSet;
+
 use super::door::{Answer, ClosureView, Effect, LeaseId, Refusal};
 use super::{Gateway, Timer};
 use crate::record::{Body, Lane};
-use crate::site::{BayIx, GarageIx, Scope, Target};
+use crate::site::{BayIx, GarageIx, NodeIx, Scope, Target};
 use crate::time::Mono;
 
 /// Longest quarantine, in seconds: a day, after which someone has walked past.
@@ -23,6 +25,10 @@ pub struct Closure {
     pub until: Option<Mono>,
     /// Full length, for a start under another boot.
     pub length_s: Option<u64>,
+    /// An incident: it also tells on the alarm lane, on signs and at outputs.
+    pub incident: bool,
+    /// When it was put in force in this run.
+    pub since: Mono,
 }
 
 impl Gateway {
@@ -32,10 +38,14 @@ impl Gateway {
         reason: String,
         by: String,
         expires_s: Option<u64>,
+        incident: bool,
         effects: &mut Vec<Effect>,
     ) -> Answer {
-        let until = expires_s.map(|s| self.now.mono.plus_ms(s.saturating_mul(1_000)));
-        let closure = Closure { reason, by, until, length_s: expires_s };
+        let now = self.now.mono;
+        let until = expires_s.map(|s| now.plus_ms(s.saturating_mul(1_000)));
+        let before = self.closures.get(&target).filter(|before| before.incident).cloned();
+        let since = before.as_ref().map_or(now, |before| before.since);
+        let closure = Closure { reason, by, until, length_s: expires_s, incident, since };
         self.record(
             Lane::Events,
             Body::Closed {
@@ -46,6 +56,11 @@ impl Gateway {
             },
             effects,
         );
+        match before {
+            None if incident => self.tell_incident(target, &closure, effects),
+            Some(before) if !incident => self.tell_over(target, &before, &closure.by, effects),
+            None | Some(_) => (),
+        }
         self.apply_closure(target, closure);
         self.keep_closure(target, effects);
         for lease in self.stranded(target) {
@@ -59,16 +74,26 @@ impl Gateway {
         if let Some(until) = closure.until {
             self.arm(until, Timer::Closure(target));
         }
-        if self.closures.insert(target, closure).is_none() {
+        let incident = closure.incident;
+        let before = self.closures.insert(target, closure);
+        if before.is_none() {
             self.cover(target, true);
+        }
+        let was = before.is_some_and(|before| before.incident);
+        if was != incident {
+            self.burn(target, incident);
         }
     }
 
     pub(super) fn open(&mut self, target: Target, by: String, effects: &mut Vec<Effect>) -> Answer {
-        if self.closures.remove(&target).is_none() {
+        let Some(closure) = self.closures.remove(&target) else {
             return Answer::Refused(Refusal::NotClosed(target));
-        }
+        };
         self.cover(target, false);
+        if closure.incident {
+            self.burn(target, false);
+            self.tell_over(target, &closure, &by, effects);
+        }
         let id = self.site.target_id(target);
         self.record(Lane::Events, Body::Opened { target: id, by }, effects);
         self.keep_closure(target, effects);
@@ -88,27 +113,19 @@ impl Gateway {
             reason: closure.reason.clone(),
             by: closure.by.clone(),
             expires_in_s: closure.until.map(|until| until.ms_since(self.now.mono) / 1_000),
+            incident: closure.incident,
         };
         self.closures.iter().map(view).collect()
     }
 
     /// Counts a closure onto (or off) every bay it covers, or cuts (or joins) ways.
-    fn cover(&mut self, target: Target, closed: bool) {
+    pub(super) fn cover(&mut self, target: Target, closed: bool) {
         match target {
             Target::Node(node) => {
-                set(&mut self.closed_nodes, node, closed);
-                self.reroute();
-                // A closed door is a closed garage to its outputs.
-                for (ix, garage) in (0..).map(GarageIx).zip(&self.site.garages) {
-                    if garage.door == node {
-                        self.bays.touch(ix);
-                    }
-                }
+                self.cut();
+                self.touch_behind(node);
             }
-            Target::Link(link) => {
-                set(&mut self.closed_links, link, closed);
-                self.reroute();
-            }
+            Target::Link(_) => self.cut(),
             Target::Bay(bay) => self.cover_bay(bay, closed),
             Target::Scope(scope) => {
                 for bay in self.site.scope_bays(scope).map(BayIx) {
@@ -117,6 +134,28 @@ impl Gateway {
                 self.bays.touch(self.site.scope_garage(scope));
             }
         }
+    }
+
+    /// A closed door is a closed garage to its outputs.
+    pub(super) fn touch_behind(&mut self, door: NodeIx) {
+        for (ix, garage) in (0..).map(GarageIx).zip(&self.site.garages) {
+            if garage.door == door {
+                self.bays.touch(ix);
+            }
+        }
+    }
+
+    /// Ways by what is closed now, by staff or by an incident.
+    fn cut(&mut self) {
+        (self.closed_nodes, self.closed_links) = (BTreeSet::new(), BTreeSet::new());
+        for target in self.closures.keys() {
+            match target {
+                Target::Node(node) => _ = self.closed_nodes.insert(*node),
+                Target::Link(link) => _ = self.closed_links.insert(*link),
+                Target::Scope(_) | Target::Bay(_) => (),
+            }
+        }
+        self.reroute();
     }
 
     fn cover_bay(&mut self, bay: BayIx, closed: bool) {
@@ -179,13 +218,5 @@ impl Gateway {
         if self.bays.get(bay).quarantine.is_some_and(|until| until <= self.now.mono) {
             self.release(bay, false, effects);
         }
-    }
-}
-
-fn set<T: Ord>(all: &mut std::collections::BTreeSet<T>, one: T, member: bool) {
-    if member {
-        all.insert(one);
-    } else {
-        all.remove(&one);
     }
 }

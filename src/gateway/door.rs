@@ -96,16 +96,20 @@ pub enum Ask {
     Find(LeaseId),
     /// Something became known about a lease's vehicle.
     Report { lease: LeaseId, report: Report },
-    /// Staff close something, for a time or until opened.
-    Close { target: Target, reason: String, by: String, expires_s: Option<u64> },
+    /// Staff close something, for a time or until opened; as an incident where it is one.
+    Close { target: Target, reason: String, by: String, expires_s: Option<u64>, incident: bool },
     /// Staff open it again.
     Open { target: Target, by: String },
     /// What is closed?
     Closures,
-    /// Staff set a sign.
-    SetMode { sign: SignIx, mode: SignMode, by: String },
     /// Staff switch an output, for a time or until they set it to automatic.
     SetOutput { output: OutputIx, mode: OutputMode, by: String, expires_s: Option<u64> },
+    /// Staff set a sign, for a time or until set back.
+    SetMode { sign: SignIx, mode: SignMode, by: String, expires_s: Option<u64> },
+    /// Staff put a text on a sign for a time.
+    ShowMessage { sign: SignIx, text: String, by: String, for_s: u64 },
+    /// Staff take it off.
+    ClearMessage { sign: SignIx, by: String },
 }
 
 /// A vehicle that wants a bay.
@@ -150,6 +154,31 @@ pub enum SignMode {
     Valet,
     /// All segments: 8s to the display's width.
     Test,
+}
+
+impl SignMode {
+    pub const ALL: [SignMode; 7] = [
+        SignMode::Auto,
+        SignMode::Blank,
+        SignMode::Full,
+        SignMode::Closed,
+        SignMode::Staff,
+        SignMode::Valet,
+        SignMode::Test,
+    ];
+
+    /// The mode's name in requests, records and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            SignMode::Auto => "auto",
+            SignMode::Blank => "blank",
+            SignMode::Full => "full",
+            SignMode::Closed => "closed",
+            SignMode::Staff => "staff",
+            SignMode::Valet => "valet",
+            SignMode::Test => "test",
+        }
+    }
 }
 
 /// Who decides about an output.
@@ -211,6 +240,10 @@ pub enum Refusal {
     LeaseEnded { lease: LeaseId, end: End },
     /// It is not closed.
     NotClosed(Target),
+    /// The sign's display has nothing that would show this mode or text.
+    CannotShow { sign: SignIx, what: String },
+    /// The sign shows no text of staff.
+    NoMessage(SignIx),
     /// The daemon is stopping.
     Stopping,
 }
@@ -253,6 +286,8 @@ pub struct ClosureView {
     pub by: String,
     /// Seconds until it ends by itself; absent where it does not.
     pub expires_in_s: Option<u64>,
+    /// An incident: signs over it show CLOSED, whatever was ordered.
+    pub incident: bool,
 }
 
 impl Record {

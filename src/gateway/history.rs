@@ -2,16 +2,18 @@
 //!
 //! The judge reads only what goes out (records, answers) and what it itself put in (truth,
 //! closures), so it shares no mistake with the index inside. Safety: a bay never belongs to two
-//! open leases, nothing closed or unread is promised, what is kept and what is open agree, totals
-//! add up. Calm: with no more events every lease ends. A failing seed is printed; replay it with
+//! open leases, nothing closed, burning or unread is promised, what is kept and what is open agree,
+//! totals add up, a burning garage's signs say CLOSED and no arrow leads there. Calm: with no more
+//! events every lease ends. A failing seed is printed; replay it with
 //! `PARKWAY_SEED=n cargo test --lib gateway::history`; `PARKWAY_SEEDS=n` runs more of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::testing::Story;
-use super::{Answer, Ask, Effect, Input, LeaseId, Report};
+use super::{Answer, Ask, Effect, Input, LeaseId, Report, Source};
 use crate::record::{Body, Sensed};
-use crate::site::{BayIx, GarageIx, Scope, Target, UnitIx};
+use crate::site::{BayIx, Face, GarageIx, Scope, Target, Turn, UnitIx};
+use crate::time::Wall;
 
 #[test]
 fn no_history_gives_a_bay_twice_or_loses_a_lease() {
@@ -35,6 +37,11 @@ struct History {
     /// Units that answer at present.
     alive: [bool; 2],
     closed: BTreeSet<String>,
+    /// The fire loop of garage 1 as it is, and whether its unit answers.
+    fire: bool,
+    io_alive: bool,
+    /// By records alone: what incidents close, by incident.
+    burning: BTreeMap<String, Vec<String>>,
     /// By records alone: which lease has which bay.
     given: BTreeMap<String, String>,
     seen_effects: usize,
@@ -45,7 +52,9 @@ struct History {
 
 impl History {
     fn new(seed: u64) -> History {
-        let mut story = Story::unseen();
+        let mut story = Story::unseen_board();
+        // A Monday evening, an hour before the hours of a sign begin.
+        story.now.wall = Wall(1_795_438_800_000);
         story.step(Input::Tick);
         let truth = vec![Sensed::Free; story.site.bays.len()];
         History {
@@ -55,6 +64,9 @@ impl History {
             truth,
             alive: [true, true],
             closed: BTreeSet::new(),
+            fire: false,
+            io_alive: true,
+            burning: BTreeMap::new(),
             given: BTreeMap::new(),
             seen_effects: 0,
             requests: 0,
@@ -79,7 +91,7 @@ impl History {
     }
 
     fn act(&mut self) {
-        match self.dice.below(20) {
+        match self.dice.below(23) {
             0..=5 => self.arrive(),
             6..=8 => self.park(),
             9 => self.leave(),
@@ -88,6 +100,10 @@ impl History {
             12 => self.alive[self.dice.below(2)] ^= true,
             13 => self.fault(),
             14 if self.dice.below(4) == 0 => self.kill(),
+            15 => self.order(),
+            16 if self.dice.below(3) == 0 => self.fire ^= true,
+            17 if self.dice.below(3) == 0 => self.io_alive ^= true,
+            18 if self.dice.below(8) == 0 => self.story.pass(1_800_000),
             _ => {
                 let ms = [1, 300, 1_000, 2_500, 4_000][self.dice.below(5)];
                 self.story.pass(ms);
@@ -109,7 +125,26 @@ impl History {
                 self.read_records();
             }
         }
+        if self.io_alive {
+            let closed = if self.fire { 0 } else { super::testing::AT_REST };
+            // Now and then the loop reads open for once.
+            let bounce = if self.dice.below(8) == 0 { super::testing::AT_REST } else { 0 };
+            self.story.contacts(closed ^ bounce, u64::MAX);
+            self.read_records();
+        }
         self.story.step(Input::Tick);
+    }
+
+    /// Staff set a sign's mode or put a text on it.
+    fn order(&mut self) {
+        let sign = ["s1", "s2", "s3", "c1", "d1"][self.dice.below(5)];
+        let expires_s = [None, Some(3), Some(60)][self.dice.below(3)];
+        let mode = super::SignMode::ALL[self.dice.below(7)];
+        match self.dice.below(3) {
+            0 => _ = self.story.message(sign, "USE B2", 5),
+            1 => _ = self.story.mode(sign, super::SignMode::Auto, None),
+            _ => _ = self.story.mode(sign, mode, expires_s),
+        }
     }
 
     fn arrive(&mut self) {
@@ -165,7 +200,8 @@ impl History {
     }
 
     fn staff(&mut self) {
-        let target = ["g1", "g1/B1/A", "g2/B1/A/007", "g1/B1/B/001"][self.dice.below(4)];
+        let target =
+            ["g1", "g1/B1/A", "g2/B1/A/007", "g1/B1/B/001", "g2", "g1/B1"][self.dice.below(6)];
         let site = self.story.site.clone();
         let by = "staff".to_owned();
         let place = site.target(target).unwrap();
@@ -174,7 +210,8 @@ impl History {
         } else {
             self.closed.insert(target.to_owned());
             let reason = "works".to_owned();
-            self.story.ask(Ask::Close { target: place, reason, by, expires_s: None });
+            let (expires_s, incident) = (None, self.dice.below(2) == 0);
+            self.story.ask(Ask::Close { target: place, reason, by, expires_s, incident });
         }
     }
 
@@ -213,9 +250,31 @@ impl History {
         let kept = kept.into_iter().filter_map(|key| key.strip_prefix("lease/").map(str::to_owned));
         let open = self.open_leases().into_keys().map(|lease| lease.to_string());
         assert_eq!(kept.collect::<BTreeSet<_>>(), open.collect::<BTreeSet<_>>());
+        self.judge_signs();
         for sign in self.story.signs() {
             let id = &self.story.site.signs[sign.at()].id;
             assert_ne!(self.story.face(id), crate::site::Face::Number(0));
+        }
+    }
+
+    /// What incidents close, as told, is what signs say.
+    fn judge_signs(&self) {
+        let told: BTreeSet<&str> = self.burning.values().flatten().map(String::as_str).collect();
+        let lost =
+            |place: &str, all: &dyn Fn(&str) -> bool| all(place) || all(&format!("{place}/B1"));
+        for (sign, garage) in [("s1", "g1"), ("s2", "g2"), ("s3", "g2")] {
+            let burns = lost(garage, &|place| told.contains(place));
+            let shown = self.story.shown(sign);
+            let closed = shown == (Source::Incident, Face::Closed);
+            // Both zones of garage 1 may burn by themselves too, but only A is ever declared.
+            assert_eq!(closed, burns, "{sign} shows {shown:?}, burning {told:?}");
+        }
+        let (source, face) = self.story.shown("d1");
+        for (arrow, garage) in [(Turn::Right, "g1"), (Turn::Straight, "g2")] {
+            let closed = |place: &str| self.closed.contains(place) || told.contains(place);
+            let points = matches!(source, Source::Automatic | Source::Held);
+            let into = points && face == Face::Arrow(arrow);
+            assert!(!into || !lost(garage, &closed), "d1 leads into {garage}: {source:?}");
         }
     }
 
@@ -227,6 +286,12 @@ impl History {
             match &record.body {
                 Body::LeaseGranted(lease) | Body::LeaseMoved(lease) => {
                     self.given.remove(&lease.lease);
+                    let places = [&lease.bay, &lease.zone, &lease.garage];
+                    let place = places.into_iter().flatten().next().expect("a lease has a place");
+                    let mut shut = self.closed.iter().chain(self.burning.values().flatten());
+                    let shut =
+                        shut.find(|shut| format!("{place}/").starts_with(&format!("{shut}/")));
+                    assert_eq!(shut, None, "{place} was given");
                     let Some(bay) = &lease.bay else { continue };
                     let other = self.given.iter().find(|(_, given)| *given == bay);
                     assert!(other.is_none(), "{bay} given to {} and {other:?}", lease.lease);
@@ -238,6 +303,13 @@ impl History {
                 }
                 Body::LeaseEnded { lease, .. } => {
                     self.given.remove(lease);
+                }
+                Body::IncidentBegan { incident, closes, .. } => {
+                    let before = self.burning.insert(incident.clone(), closes.clone());
+                    assert_eq!(before, None, "{incident} began twice");
+                }
+                Body::IncidentEnded { incident, .. } => {
+                    assert!(self.burning.remove(incident).is_some(), "{incident} never began");
                 }
                 _ => (),
             }

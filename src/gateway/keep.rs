@@ -10,9 +10,12 @@ use serde::{Deserialize, Serialize};
 use super::close::Closure;
 use super::door::{Effect, Kept, LeaseId, OutputMode, SignMode, Ticket};
 use super::lease::Lease;
+use super::sign::{Message, ModeOrder, operator_face};
 use super::{Gateway, Timer};
 use crate::record::{Body, End, Lane, Promise, Sensed};
-use crate::site::{BayIx, GarageIx, OutputIx, Scope, SignIx, Site, Target, Unit, UnitIx};
+use crate::site::{
+    BayIx, ContactIx, Face, GarageIx, OutputIx, Scope, SignIx, Site, Target, Unit, UnitIx,
+};
 use crate::time::Mono;
 
 #[derive(Serialize, Deserialize)]
@@ -40,11 +43,28 @@ struct KeptClosure {
     by: String,
     until: Option<Mono>,
     length_s: Option<u64>,
+    #[serde(default)]
+    incident: bool,
 }
 
 #[derive(Serialize, Deserialize)]
 struct KeptMode {
     mode: SignMode,
+    #[serde(default)]
+    boot: String,
+    #[serde(default)]
+    by: String,
+    until: Option<Mono>,
+    length_s: Option<u64>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct KeptMessage {
+    boot: String,
+    text: String,
+    by: String,
+    until: Mono,
+    length_s: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -56,6 +76,12 @@ struct KeptOutput {
     length_s: Option<u64>,
     /// What upstream was told last.
     on: Option<bool>,
+}
+
+/// Only of an active one.
+#[derive(Serialize, Deserialize)]
+struct KeptContact {
+    active: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -134,14 +160,17 @@ impl Gateway {
                 by: closure.by.clone(),
                 until: closure.until,
                 length_s: closure.length_s,
+                incident: closure.incident,
             })
         });
         self.keep(format!("closure/{}", self.site.target_id(target)), value, effects);
     }
 
     pub(super) fn keep_mode(&mut self, sign: SignIx, effects: &mut Vec<Effect>) {
-        let mode = self.signs[sign.at()].mode;
-        let value = (mode != SignMode::Auto).then(|| json(&KeptMode { mode }));
+        let ModeOrder { mode, by, until, length_s } = self.signs[sign.at()].order.clone();
+        let boot = self.identity.boot.clone();
+        let value =
+            (mode != SignMode::Auto).then(|| json(&KeptMode { mode, boot, by, until, length_s }));
         self.keep(format!("sign/{}", self.site.signs[sign.at()].id), value, effects);
     }
 
@@ -157,6 +186,21 @@ impl Gateway {
         };
         let key = format!("output/{}", self.site.outputs[output.at()].id);
         self.keep(key, Some(json(&kept)), effects);
+    }
+
+    pub(super) fn keep_message(&mut self, sign: SignIx, effects: &mut Vec<Effect>) {
+        let boot = self.identity.boot.clone();
+        let value = self.signs[sign.at()].message.clone().map(|message| {
+            let Message { text, by, until, length_s } = message;
+            json(&KeptMessage { boot, text, by, until, length_s })
+        });
+        self.keep(format!("message/{}", self.site.signs[sign.at()].id), value, effects);
+    }
+
+    pub(super) fn keep_contact(&mut self, ix: ContactIx, effects: &mut Vec<Effect>) {
+        let active = self.contact_states[ix.at()].active == Some(true);
+        let value = active.then(|| json(&KeptContact { active }));
+        self.keep(format!("contact/{}", self.site.contacts[ix.at()].id), value, effects);
     }
 
     pub(super) fn keep_quarantine(&mut self, bay: BayIx, length_s: u64, effects: &mut Vec<Effect>) {
@@ -184,12 +228,13 @@ impl Gateway {
     /// Takes an earlier run's values; also late, when a store came back after the start.
     pub(super) fn restore(&mut self, kept: Kept, effects: &mut Vec<Effect>) {
         for (key, value) in kept.entries {
-            if let Err(why) = self.restore_one(&key, &value) {
+            if let Err(why) = self.restore_one(&key, &value, effects) {
                 self.drop_kept(key, why, effects);
             }
         }
         // A store that came late may close what was promised meanwhile.
-        let closed = self.closures.keys();
+        let burning = self.burning_targets();
+        let closed = self.closures.keys().chain(&burning);
         let stranded: Vec<LeaseId> = closed.flat_map(|target| self.stranded(*target)).collect();
         for lease in stranded {
             self.rehome(lease, effects);
@@ -209,26 +254,36 @@ impl Gateway {
             let body = Body::LeaseEnded { lease, end, inferred: true, bay: None, held_s: 0 };
             self.record(Lane::Events, body, effects);
         }
+        if let Some(contact) = key.strip_prefix("contact/") {
+            let (incident, by) = (contact.to_owned(), "restart".to_owned());
+            let body = Body::IncidentEnded { incident, by, lasted_s: 0 };
+            self.record(Lane::Alarms, body, effects);
+        }
         self.record(Lane::Alarms, Body::KeptDropped { key: key.clone(), why }, effects);
         self.keep(key, None, effects);
     }
 
-    fn restore_one(&mut self, key: &str, value: &[u8]) -> Result<(), String> {
+    fn restore_one(
+        &mut self,
+        key: &str,
+        value: &[u8],
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), String> {
         let (kind, name) = key.split_once('/').ok_or("is no key of ours")?;
         match kind {
             "lease" => self.restore_lease(name, parse(value)?),
             "closure" => self.restore_closure(name, parse(value)?),
-            "sign" => {
-                let kept: KeptMode = parse(value)?;
-                let sign = self.site.sign(name).ok_or("there is no such sign any more")?;
-                let state = &mut self.signs[sign.at()];
-                if !state.mode_set {
-                    state.mode = kept.mode;
-                    state.shown = None;
+            "sign" => self.restore_mode(name, parse(value)?),
+            "message" => self.restore_message(name, parse(value)?),
+            "output" => self.restore_output(name, parse(value)?),
+            "contact" => {
+                let KeptContact { active } = parse(value)?;
+                let contact = self.site.contact(name).ok_or("there is no such contact any more")?;
+                if active {
+                    self.restore_contact(contact, effects);
                 }
                 Ok(())
             }
-            "output" => self.restore_output(name, parse(value)?),
             "quarantine" => self.restore_quarantine(name, parse(value)?),
             "unit" => self.restore_unit(name, &parse(value)?),
             "ledger" => {
@@ -317,8 +372,42 @@ impl Gateway {
         }
         let again = kept.length_s.map(|s| self.now.mono.plus_ms(s.saturating_mul(1_000)));
         let until = if self.same_boot(&kept.boot) { kept.until } else { again };
-        let (reason, by, length_s) = (kept.reason, kept.by, kept.length_s);
-        self.apply_closure(target, Closure { reason, by, until, length_s });
+        let KeptClosure { reason, by, length_s, incident, .. } = kept;
+        let since = self.now.mono;
+        self.apply_closure(target, Closure { reason, by, until, length_s, incident, since });
+        Ok(())
+    }
+
+    fn restore_mode(&mut self, name: &str, kept: KeptMode) -> Result<(), String> {
+        let sign = self.site.sign(name).ok_or("there is no such sign any more")?;
+        if self.signs[sign.at()].mode_set {
+            return Ok(());
+        }
+        if kept.mode != SignMode::Auto && operator_face(kept.mode, self.format(sign)).is_none() {
+            return Err("its display cannot show that any more".to_owned());
+        }
+        let again = kept.length_s.map(|s| self.now.mono.plus_ms(s.saturating_mul(1_000)));
+        let until = if self.same_boot(&kept.boot) { kept.until } else { again };
+        let (mode, by, length_s) = (kept.mode, kept.by, kept.length_s);
+        self.apply_mode(sign, ModeOrder { mode, by, until, length_s });
+        self.signs[sign.at()].shown = None;
+        Ok(())
+    }
+
+    fn restore_message(&mut self, name: &str, kept: KeptMessage) -> Result<(), String> {
+        let sign = self.site.sign(name).ok_or("there is no such sign any more")?;
+        if self.signs[sign.at()].message_set {
+            return Ok(());
+        }
+        let face = Face::Text(kept.text.clone());
+        if !self.format(sign).is_some_and(|format| format.can_show(&face)) {
+            return Err("its display cannot show that any more".to_owned());
+        }
+        let again = self.now.mono.plus_ms(kept.length_s.saturating_mul(1_000));
+        let until = if self.same_boot(&kept.boot) { kept.until } else { again };
+        let (text, by, length_s) = (kept.text, kept.by, kept.length_s);
+        self.apply_message(sign, Message { text, by, until, length_s });
+        self.signs[sign.at()].shown = None;
         Ok(())
     }
 

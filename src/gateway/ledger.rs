@@ -245,12 +245,10 @@ impl Ledger {
     /// Open leases that name a place without a bay, in what can be seen of a part of the site:
     /// cars on their way to bays that are counted as free. What leads into silence is no such bay.
     pub fn promised(&self, site: &Site, scope: Scope) -> u32 {
-        let zones = match scope {
-            Scope::Garage(garage) => site.garages[garage.at()].zones.clone(),
-            Scope::Level(level) => site.levels[level.at()].zones.clone(),
-            Scope::Zone(zone) => zone.0..zone.0 + 1,
-        };
-        let seen = zones.map(|zone| &self.zones[zone as usize]).filter(|zone| !zone.silent);
+        let seen = site
+            .scope_zones(scope)
+            .map(|zone| &self.zones[zone as usize])
+            .filter(|zone| !zone.silent);
         let zones: i64 = seen.map(|zone| zone.promised).sum();
         let garage = match scope {
             Scope::Garage(garage) if !self.any_silent(garage) => self.garages[garage.at()].promised,

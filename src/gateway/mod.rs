@@ -8,21 +8,28 @@
 //!
 //! An unknown bay is never offered: a driver sent to a full bay is worse than a bay left empty.
 
+mod arrow;
 mod ask;
 mod band;
 mod bays;
+#[cfg(test)]
+mod board;
+mod calm;
 mod choose;
 mod close;
 mod door;
 mod fill;
 #[cfg(test)]
 mod history;
+mod incident;
 mod keep;
 mod lamp;
 mod lease;
 mod ledger;
+mod order;
 mod output;
 mod passage;
+mod precedence;
 mod route;
 mod sense;
 mod show;
@@ -41,11 +48,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub use door::*;
+pub use precedence::Source;
 pub use snapshot::*;
 
 use crate::config::GuidanceTable;
 use crate::record::{Body, Lane, Record};
-use crate::site::{BayIx, GarageIx, LinkIx, NodeIx, OutputIx, SignIx, Site, Target, UnitIx};
+use crate::site::{
+    BayIx, ContactIx, GarageIx, LinkIx, NodeIx, OutputIx, SignIx, SignKind, Site, Target, UnitIx,
+};
 use crate::time::{Mono, Now};
 
 /// What may fall due. Each handler checks again whether it is: a timer is only a reminder.
@@ -59,6 +69,8 @@ enum Timer {
     Band(GarageIx),
     Sign(SignIx),
     Output(OutputIx),
+    Order(SignIx),
+    Schedules,
     Window,
 }
 
@@ -93,6 +105,10 @@ pub struct Gateway {
     closed_nodes: BTreeSet<NodeIx>,
     closed_links: BTreeSet<LinkIx>,
     closures: BTreeMap<Target, close::Closure>,
+    contact_states: Vec<incident::ContactState>,
+    contacts_of: BTreeMap<UnitIx, Vec<ContactIx>>,
+    /// By zone: how many incidents cover it.
+    burning: Vec<u16>,
     leases: lease::Leases,
     ledger: ledger::Ledger,
     /// By garage: its ledger was kept in this run.
@@ -103,8 +119,13 @@ pub struct Gateway {
     windows: Vec<window::Window>,
     window_since: Mono,
     signs: Vec<sign::SignState>,
-    /// Count signs by the garages they look at.
+    /// Count and direction signs by the garages they look at.
     signs_of: Vec<Vec<SignIx>>,
+    directions: Vec<SignIx>,
+    /// Ways or incidents changed: every direction sign wants a look.
+    turned: bool,
+    /// Signs with hours of their own.
+    scheduled: Vec<SignIx>,
     call_outs: BTreeMap<NodeIx, Vec<SignIx>>,
     lamps: lamp::Lamps,
     outputs: Vec<output::OutputState>,
@@ -135,6 +156,9 @@ impl Gateway {
             closed_nodes: no_nodes,
             closed_links: no_links,
             closures: BTreeMap::new(),
+            contact_states: vec![incident::ContactState::default(); site.contacts.len()],
+            contacts_of: incident::contacts_of(&site),
+            burning: vec![0; site.zones.len()],
             leases: lease::Leases::default(),
             ledger: ledger::Ledger::new(&site),
             ledger_kept: vec![false; site.garages.len()],
@@ -144,6 +168,9 @@ impl Gateway {
             window_since: Mono(0),
             signs: site.signs.iter().map(sign::SignState::new).collect(),
             signs_of: show::signs_of(&site),
+            directions: show::which(&site, |sign| matches!(sign.kind, SignKind::Direction { .. })),
+            turned: false,
+            scheduled: show::which(&site, |sign| !sign.schedule.is_empty()),
             call_outs: site.call_outs(),
             lamps: lamp::Lamps::new(&site),
             outputs: vec![output::OutputState::default(); site.outputs.len()],
@@ -169,6 +196,8 @@ impl Gateway {
             self.start();
         }
         self.expire(effects);
+        // A unit lost just now must not promise the room of its last silence.
+        self.refresh_ledger();
         match input {
             Input::Restore(kept) => self.restore(kept, effects),
             Input::Reading(reading) => self.reading(&reading, effects),
@@ -196,6 +225,9 @@ impl Gateway {
         self.started = true;
         self.window_since = self.now.mono;
         self.arm(self.now.mono.plus_ms(window::WINDOW_MS), Timer::Window);
+        if !self.scheduled.is_empty() {
+            self.arm(self.now.mono, Timer::Schedules);
+        }
         let stale = self.now.mono.plus_ms(u64::from(self.tuning.stale_ms));
         for unit in (0..self.units.len() as u32).map(UnitIx) {
             if self.units[unit.at()].polled {
@@ -220,6 +252,8 @@ impl Gateway {
                 Timer::Band(garage) => self.bays.touch(garage),
                 Timer::Sign(sign) => self.show(sign, effects),
                 Timer::Output(output) => self.output_due(output, effects),
+                Timer::Order(sign) => self.order_due(sign, effects),
+                Timer::Schedules => self.schedules_due(effects),
                 Timer::Window => self.window_due(effects),
             }
         }
@@ -247,6 +281,7 @@ impl Gateway {
         let weight = self.tuning.surface_weight_tenths;
         self.routes =
             route::Routes::new(&self.site, weight, &self.closed_nodes, &self.closed_links);
+        self.turned = true;
     }
 
     fn arm(&mut self, due: Mono, timer: Timer) {

@@ -46,7 +46,7 @@ impl Gateway {
         let scope = Scope::Garage(garage);
         let tally = self.bays.garage(garage);
         let all_closed = tally.closed == table.bays.len() as u32;
-        if self.under_incident(scope) {
+        if self.garage_incident(garage) {
             GarageState::Incident
         } else if self.closures.contains_key(&Target::Scope(scope))
             || self.closed_nodes.contains(&table.door)
@@ -62,11 +62,6 @@ impl Gateway {
                 _ => GarageState::Full,
             }
         }
-    }
-
-    /// Whether an incident closes this part of the site.
-    fn under_incident(&self, _scope: Scope) -> bool {
-        false
     }
 
     /// Works out an output and orders it switched if it is to be otherwise.

@@ -68,6 +68,11 @@ impl Routes {
         self.legs[from.at() * self.garages + garage.at()]
     }
 
+    /// The first link of the way; `None` at the door itself or where there is no way.
+    pub fn next(&self, from: NodeIx, garage: GarageIx) -> Option<LinkIx> {
+        self.leg(from, garage)?.next
+    }
+
     /// Whether any garage can be reached from there.
     pub fn any(&self, from: NodeIx) -> bool {
         let first = from.at() * self.garages;
@@ -78,7 +83,7 @@ impl Routes {
     pub fn way(&self, site: &Site, from: NodeIx, garage: GarageIx) -> Vec<LinkIx> {
         let mut way = Vec::new();
         let mut node = from;
-        while let Some(next) = self.leg(node, garage).and_then(|leg| leg.next) {
+        while let Some(next) = self.next(node, garage) {
             way.push(next);
             node = site.links[next.at()].to;
             assert!(way.len() <= site.links.len(), "a shortest way never meets a link twice");

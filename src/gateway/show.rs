@@ -1,18 +1,20 @@
 //! What follows from a step: ledger, fullness and signs of the garages that changed; and the
 //! published picture.
 
+use super::arrow::{self, Pointed};
 use super::door::Effect;
+use super::precedence::Source;
+use super::sign::{self, Around, Worked};
 use super::snapshot::{GarageView, SignView, Snapshot, UnitView};
 use super::{Gateway, Timer};
 use crate::record::{Body, Fullness, Lane};
-use crate::site::{Face, GarageIx, Scope, SignIx, SignKind, Site};
+use crate::site::{Face, GarageIx, Scope, Sign, SignIx, SignKind, Site};
 
-/// Count signs by the garages they look at.
+/// Count and direction signs by the garages they look at.
 pub fn signs_of(site: &Site) -> Vec<Vec<SignIx>> {
     let mut by_garage = vec![Vec::new(); site.garages.len()];
     for (ix, sign) in (0..).map(SignIx).zip(&site.signs) {
-        let SignKind::Count { scopes, .. } = &sign.kind else { continue };
-        for garage in scopes.iter().map(|scope| site.scope_garage(*scope)) {
+        for garage in scopes(sign).iter().map(|scope| site.scope_garage(*scope)) {
             let signs: &mut Vec<SignIx> = &mut by_garage[garage.at()];
             if signs.last() != Some(&ix) {
                 signs.push(ix);
@@ -20,6 +22,20 @@ pub fn signs_of(site: &Site) -> Vec<Vec<SignIx>> {
         }
     }
     by_garage
+}
+
+/// The signs that are such.
+pub fn which(site: &Site, such: impl Fn(&Sign) -> bool) -> Vec<SignIx> {
+    let all = (0..).map(SignIx).zip(&site.signs);
+    all.filter(|(_, sign)| such(sign)).map(|(ix, _)| ix).collect()
+}
+
+/// What a sign speaks of.
+fn scopes(sign: &Sign) -> &[Scope] {
+    match &sign.kind {
+        SignKind::Count { scopes, .. } | SignKind::Direction { scopes, .. } => scopes,
+        SignKind::CallOut { .. } => &[],
+    }
 }
 
 impl Gateway {
@@ -45,15 +61,24 @@ impl Gateway {
                 self.switch(self.outputs_of[garage.at()][at], effects);
             }
         }
-        if self.signs.iter().any(|sign| sign.shown.is_none()) {
+        let first = self.signs.iter().any(|sign| sign.shown.is_none());
+        let turned = std::mem::take(&mut self.turned);
+        for garage in garages {
+            for at in 0..self.signs_of[garage.at()].len() {
+                let sign = self.signs_of[garage.at()][at];
+                // A look at one garage's room is cheap; pointing anew is not.
+                if self.room_changed(sign, garage) && !first {
+                    self.show(sign, effects);
+                }
+            }
+        }
+        if first {
             for sign in (0..self.signs.len() as u32).map(SignIx) {
                 self.show(sign, effects);
             }
-            return;
-        }
-        for garage in garages {
-            for at in 0..self.signs_of[garage.at()].len() {
-                self.show(self.signs_of[garage.at()][at], effects);
+        } else if turned {
+            for at in 0..self.directions.len() {
+                self.show(self.directions[at], effects);
             }
         }
     }
@@ -71,21 +96,89 @@ impl Gateway {
         if self.stopping {
             return;
         }
+        let worked = self.work_out(ix);
         let sign = &self.site.signs[ix.at()];
-        let unsure = match &sign.kind {
-            SignKind::Count { scopes, .. } => self.unsure(scopes),
-            SignKind::CallOut { .. } | SignKind::Direction { .. } => 0,
+        let now = self.now.mono;
+        let around = Around {
+            now,
+            stopping: false,
+            incident: self.under_incident(scopes(sign)),
+            format: self.format(ix),
+            hold_ms: u64::from(self.tuning.sign_hold_s) * 1_000,
         };
         let state = &mut self.signs[ix.at()];
-        let now = self.now.mono;
-        let face = state.face(now, sign, &self.site, &self.bays, unsure, &self.tuning);
+        let (source, face) = state.decide(sign, worked, &around);
         if let Some(due) = state.due(sign, &self.tuning).filter(|due| *due > now) {
             self.timers.insert((due, Timer::Sign(ix)));
         }
-        if state.shown.as_ref() != Some(&face) {
-            state.shown = Some(face.clone());
-            effects.push(Effect::Write { sign: ix, face });
+        let other = state.shown.as_ref().is_none_or(|(_, shown)| *shown != face);
+        if other {
+            effects.push(Effect::Write { sign: ix, face: face.clone() });
         }
+        state.shown = Some((source, face));
+    }
+
+    /// What the sign would show if nobody ordered anything.
+    fn work_out(&mut self, ix: SignIx) -> Worked {
+        let site = self.site.clone();
+        let sign = &site.signs[ix.at()];
+        match &sign.kind {
+            SignKind::Count { scopes, .. } => {
+                let unsure = self.unsure(scopes);
+                sign::count(sign, &site, &self.bays, unsure, self.tuning.unknown_max_percent)
+            }
+            SignKind::CallOut { show_s, .. } => {
+                self.signs[ix.at()].call_out(self.now.mono, *show_s)
+            }
+            SignKind::Direction { scopes, class, keep_back } => {
+                if self.signs[ix.at()].rooms.is_empty() {
+                    let view = self.view_all();
+                    let room = |scope: &Scope| arrow::room(&view, *scope, *class, *keep_back);
+                    self.signs[ix.at()].rooms = scopes.iter().map(room).collect();
+                }
+                self.point(ix, sign, scopes)
+            }
+        }
+    }
+
+    fn point(&self, ix: SignIx, sign: &Sign, scopes: &[Scope]) -> Worked {
+        let state = &self.signs[ix.at()];
+        let (site, routes, rooms) = (&*self.site, &self.routes, state.rooms.as_slice());
+        // A checked site's direction signs hang somewhere.
+        let Some(node) = sign.node else { return Worked::Unknown { hold: false } };
+        let stands = match state.last {
+            Some(Face::Arrow(arrow)) => arrow::leads(site, routes, node, scopes, rooms, arrow),
+            Some(_) | None => true,
+        };
+        let pointed = arrow::point(site, routes, node, scopes, rooms);
+        let wanted = match pointed {
+            Pointed::Unknown => return Worked::Unknown { hold: stands },
+            Pointed::Arrow(turn) => Face::Arrow(turn),
+            Pointed::Full => Face::Full,
+            Pointed::Closed => Face::Closed,
+        };
+        let can = self.format(ix).is_none_or(|format| format.can_show(&wanted));
+        let face = if can { wanted } else { Face::Blank };
+        Worked::Known { face, at_once: !stands || pointed == Pointed::Closed }
+    }
+
+    /// Looks again at what a direction sign's scopes in this garage have; true where that changed,
+    /// and for every other sign.
+    fn room_changed(&mut self, ix: SignIx, garage: GarageIx) -> bool {
+        let site = self.site.clone();
+        let SignKind::Direction { scopes, class, keep_back } = &site.signs[ix.at()].kind else {
+            return true;
+        };
+        let mut changed = false;
+        for (at, scope) in scopes.iter().enumerate() {
+            if site.scope_garage(*scope) != garage || self.signs[ix.at()].rooms.is_empty() {
+                continue;
+            }
+            let room = arrow::room(&self.view_all(), *scope, *class, *keep_back);
+            let before = std::mem::replace(&mut self.signs[ix.at()].rooms[at], room);
+            changed |= before != room;
+        }
+        changed
     }
 
     /// Open promises without a bay in these parts of the site.
@@ -100,7 +193,7 @@ impl Gateway {
         // The minute that has begun is told as far as it went.
         self.window_due(effects);
         for (ix, state) in (0..).map(SignIx).zip(&mut self.signs) {
-            state.shown = Some(state.fallback.clone());
+            state.shown = Some((Source::Stopping, state.fallback.clone()));
             effects.push(Effect::Write { sign: ix, face: state.fallback.clone() });
         }
         self.outputs_stop(effects);
@@ -150,6 +243,7 @@ impl Gateway {
             at: self.now,
             version: self.version,
             garages: garages.map(|garage| self.garage_view(garage)).collect(),
+            incidents: self.incident_views(),
             units: units
                 .map(|(state, unit)| UnitView {
                     id: unit.id.clone(),
@@ -173,6 +267,7 @@ impl Gateway {
             name: table.name.clone(),
             fullness: fullness(self.bands[garage.at()].tier()),
             closed: self.closures.contains_key(&scope),
+            incident: self.garage_incident(garage),
             bays: table.bays.len() as u32,
             tally: self.bays.garage(garage),
             ledger_free: self.ledger.room(&self.site, garage),
@@ -181,16 +276,24 @@ impl Gateway {
     }
 
     fn sign_views(&self) -> Vec<SignView> {
-        let view = |(state, sign): (&super::sign::SignState, &crate::site::Sign)| SignView {
-            id: sign.id.clone(),
-            name: sign.name.clone(),
-            mode: state.mode,
-            face: state.shown.clone().unwrap_or_else(|| state.fallback.clone()),
-            kind: match sign.kind {
-                SignKind::Count { .. } => "count",
-                SignKind::CallOut { .. } => "call-out",
-                SignKind::Direction { .. } => "direction",
-            },
+        let view = |(state, sign): (&super::sign::SignState, &Sign)| {
+            let (source, face) =
+                state.shown.clone().unwrap_or((Source::Fallback, state.fallback.clone()));
+            SignView {
+                id: sign.id.clone(),
+                name: sign.name.clone(),
+                mode: state.order.mode,
+                face,
+                kind: match sign.kind {
+                    SignKind::Count { .. } => "count",
+                    SignKind::CallOut { .. } => "call-out",
+                    SignKind::Direction { .. } => "direction",
+                },
+                source,
+                message: state.message.as_ref().map(|message| message.text.clone()),
+                mode_until: state.order.until,
+                message_until: state.message.as_ref().map(|message| message.until),
+            }
         };
         self.signs.iter().zip(&self.site.signs).map(view).collect()
     }

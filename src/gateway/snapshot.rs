@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::door::{OutputMode, SignMode};
+use super::precedence::Source;
 use crate::record::{Fullness, Tally};
 use crate::site::{Face, GarageState, OutputKind};
-use crate::time::Now;
+use crate::time::{Mono, Now};
 
 /// Everything an observer may want to know, at one instant.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +20,8 @@ pub struct Snapshot {
     /// Grows with every snapshot of this run.
     pub version: u64,
     pub garages: Vec<GarageView>,
+    /// Under way now, in order of their ids.
+    pub incidents: Vec<IncidentView>,
     pub units: Vec<UnitView>,
     pub signs: Vec<SignView>,
     pub outputs: Vec<OutputView>,
@@ -34,6 +37,8 @@ pub struct GarageView {
     /// Staff closed the whole garage. `closed` in JSON is the tally's: how many bays are.
     #[serde(rename = "garage_closed")]
     pub closed: bool,
+    /// An incident closes it or a part of it.
+    pub incident: bool,
     pub bays: u32,
     #[serde(flatten)]
     pub tally: Tally,
@@ -57,8 +62,31 @@ pub struct SignView {
     pub name: String,
     pub mode: SignMode,
     pub face: Face,
-    /// "count" or "call-out".
+    /// "count", "call-out" or "direction".
     pub kind: &'static str,
+    /// Who decides what it shows.
+    pub source: Source,
+    /// The text that staff put there, shown unless the sign is closed by an incident.
+    pub message: Option<String>,
+    /// When the mode and the message end by themselves: instants of this run, for who reckons
+    /// what is left.
+    #[serde(skip)]
+    pub mode_until: Option<Mono>,
+    #[serde(skip)]
+    pub message_until: Option<Mono>,
+}
+
+/// Something is burning, or staff say so.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, utoipa::ToSchema)]
+pub struct IncidentView {
+    /// A contact's id, or the place that staff closed.
+    pub id: String,
+    pub closes: Vec<String>,
+    pub reason: String,
+    /// Who said so: "contact" for a contact.
+    pub by: String,
+    /// Seconds since it began, in this run.
+    pub for_s: u64,
 }
 
 /// An output and who decides about it.

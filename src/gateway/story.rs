@@ -340,13 +340,13 @@ fn a_call_out_shows_each_tail_in_turn_and_then_its_fallback() {
 fn an_operators_mode_outranks_the_count_until_set_back() {
     let mut story = Story::seen();
     let sign = story.site.sign("s1").unwrap();
-    story.ask(Ask::SetMode { sign, mode: SignMode::Full, by: "me".to_owned() });
+    story.ask(Ask::SetMode { sign, mode: SignMode::Full, by: "me".to_owned(), expires_s: None });
     story.arrive("r1", "p1", "car");
     assert_eq!(story.face("s1"), Face::Full);
     story.restart("b1");
     story.read_all(|_| Sensed::Free);
     assert_eq!(story.face("s1"), Face::Full, "over a restart too");
-    story.ask(Ask::SetMode { sign, mode: SignMode::Auto, by: "me".to_owned() });
+    story.ask(Ask::SetMode { sign, mode: SignMode::Auto, by: "me".to_owned(), expires_s: None });
     assert_eq!(story.face("s1"), Face::Number(47));
 }
 

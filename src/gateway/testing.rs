@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::{
     Allocation, Answer, Ask, Effect, Gateway, Identity, Input, Kept, LeaseId, Reading, Refusal,
-    ReplyId, Report, Request,
+    ReplyId, Report, Request, SignMode, Source,
 };
 use crate::config::{self, GuidanceTable};
 use crate::record::{Body, End, Lane, Sensed};
@@ -29,6 +29,80 @@ pub fn config() -> config::Config {
         Err(problems) => panic!("{problems:?}"),
     }
 }
+
+/// The same ring with a direction sign at fork 1, a sign with hours, and a fire panel's contacts.
+pub fn board_site() -> Site {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("board.toml");
+    let text = std::fs::read_to_string(
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/site/small.toml"),
+    );
+    let mut text = text.unwrap();
+    for (old, new) in [
+        ("gateway = \"small-1\"", "gateway = \"small-1\"\ntime_zone = \"+08:00\""),
+        ("blank = 10000 }", "blank = 10000, staff = 10003, straight = 10005, right = 10006 }"),
+        ("text = \"Garage 1\"", "text = \"Garage 1\"\nturn = \"right\""),
+        ("length_m = 500", "length_m = 500\nturn = \"straight\""),
+    ] {
+        assert_eq!(text.matches(old).count(), 1, "{old}");
+        text = text.replace(old, new);
+    }
+    std::fs::write(&path, text + BOARD).unwrap();
+    match config::load(&path) {
+        Ok(config) => config.site,
+        Err(problems) => panic!("{problems:?}"),
+    }
+}
+
+const BOARD: &str = r#"
+[[profile]]
+id = "fire"
+source = "made up for tests"
+contacts = { table = "discrete", base = 0, count = 16 }
+[[line]]
+id = "l9"
+tcp = "127.0.0.1:15029"
+[[line.unit]]
+id = "fire"
+address = 1
+profile = "fire"
+[[contact]]
+id = "fire-g1"
+unit = "fire"
+index = 3
+kind = "fire"
+closes = ["g1"]
+active = "open"
+[[contact]]
+id = "hatch"
+unit = "fire"
+index = 4
+kind = "note"
+[[sign]]
+id = "d1"
+kind = "direction"
+unit = "panel"
+index = 2
+node = "f1"
+fallback = "straight"
+shows = ["g1", "g2"]
+[[sign]]
+id = "s3"
+kind = "count"
+unit = "panel"
+index = 3
+fallback = "blank"
+shows = ["g2"]
+change_delay_s = 10
+[[sign.schedule]]
+days = ["mon"]
+from = "22:00"
+to = "06:00"
+mode = "staff"
+"#;
+
+/// The fire loop is closed in peace, the hatch open.
+pub const AT_REST: u64 = 1 << 3;
 
 /// A gateway, what it ordered, and what a store would have kept.
 pub struct Story {
@@ -58,7 +132,26 @@ impl Story {
     }
 
     pub fn tuned(tuning: GuidanceTable) -> Story {
-        let site = Arc::new(site());
+        Story::at(site(), tuning)
+    }
+
+    /// [`board_site`], nothing read yet.
+    pub fn unseen_board() -> Story {
+        let tuning = GuidanceTable { debounce_ms: 0, ..GuidanceTable::default() };
+        Story::at(board_site(), tuning)
+    }
+
+    /// All its bays seen free, its contacts at rest.
+    pub fn board() -> Story {
+        let mut story = Story::unseen_board();
+        story.read_all(|_| Sensed::Free);
+        story.contacts(AT_REST, u64::MAX);
+        story.keep_alive(1_000);
+        story
+    }
+
+    fn at(site: Site, tuning: GuidanceTable) -> Story {
+        let site = Arc::new(site);
         let identity = Identity { run: 1, boot: "b1".to_owned(), version: "0".to_owned() };
         Story {
             gateway: Gateway::new(site.clone(), tuning.clone(), identity),
@@ -170,7 +263,10 @@ impl Story {
     pub fn close(&mut self, target: &str, expires_s: Option<u64>) {
         let (reason, by) = ("works".to_owned(), "me".to_owned());
         let target = self.target(target);
-        assert_eq!(self.ask(Ask::Close { target, reason, by, expires_s }), Answer::Done);
+        assert_eq!(
+            self.ask(Ask::Close { target, reason, by, expires_s, incident: false }),
+            Answer::Done
+        );
     }
 
     pub fn open(&mut self, target: &str) {
@@ -247,6 +343,47 @@ impl Story {
         };
         self.last.insert(unit, reading.clone());
         self.step(Input::Reading(reading));
+    }
+
+    /// The board's contacts as read, on a unit of their own.
+    pub fn contacts(&mut self, contacts: u64, contacts_known: u64) {
+        let unit = self.site.contacts[0].unit;
+        let reading = Reading {
+            unit,
+            at: self.now.mono,
+            occupied: Vec::new(),
+            known: Vec::new(),
+            counters: Vec::new(),
+            contacts,
+            contacts_known,
+        };
+        self.last.insert(unit, reading.clone());
+        self.step(Input::Reading(reading));
+    }
+
+    /// What a sign shows now and who says so.
+    pub fn shown(&self, id: &str) -> (Source, Face) {
+        let shown = self.gateway.signs[self.site.sign(id).unwrap().at()].shown.clone();
+        let (source, face) = shown.expect("every sign is written at start");
+        assert_eq!(face, self.face(id), "shown is what was written");
+        (source, face)
+    }
+
+    pub fn mode(&mut self, sign: &str, mode: SignMode, expires_s: Option<u64>) -> Answer {
+        let sign = self.site.sign(sign).unwrap();
+        self.ask(Ask::SetMode { sign, mode, by: "me".to_owned(), expires_s })
+    }
+
+    pub fn message(&mut self, sign: &str, text: &str, for_s: u64) -> Answer {
+        let sign = self.site.sign(sign).unwrap();
+        let (text, by) = (text.to_owned(), "me".to_owned());
+        self.ask(Ask::ShowMessage { sign, text, by, for_s })
+    }
+
+    pub fn incident(&mut self, target: &str, expires_s: Option<u64>) {
+        let (reason, by) = ("smoke".to_owned(), "me".to_owned());
+        let target = self.target(target);
+        self.ask(Ask::Close { target, reason, by, expires_s, incident: true });
     }
 
     /// One more bay of what was last read fills.

@@ -38,7 +38,8 @@ impl UnitState {
     pub fn new(site: &Site, unit: &Unit) -> UnitState {
         UnitState {
             points: Points::new(&unit.bays),
-            polled: unit.bays.iter().any(Option::is_some),
+            polled: unit.bays.iter().any(Option::is_some)
+                || site.contacts.iter().any(|c| site.units[c.unit.at()].id == unit.id),
             last_at: Mono(0),
             since: None,
             fresh: false,
@@ -95,6 +96,7 @@ impl Gateway {
         unit.fresh |= settled;
         self.sensed(ix, &changes, effects);
         self.counters(reading);
+        self.contacts(reading, effects);
         if first {
             self.believe(ix, effects);
         }
@@ -233,6 +235,8 @@ impl Gateway {
         for zone in self.zones_of(ix) {
             let before = self.bays.tally(Scope::Zone(zone), None);
             self.ledger.lose(&self.site, zone, before);
+            // Also where all bays are closed and no total changes: an old room must not stand.
+            self.bays.touch(self.site.zones[zone.at()].garage);
         }
         for (garage, table) in (0..).map(GarageIx).zip(&self.site.garages) {
             let Some(door) = table.door_counter else { continue };

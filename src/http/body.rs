@@ -119,6 +119,24 @@ impl Fields {
         }
     }
 
+    /// True or false; false where it is absent or null.
+    pub fn optional_flag(&mut self, field: &'static str) -> Result<bool, ApiError> {
+        match self.left.remove(field) {
+            None | Some(Value::Null) => Ok(false),
+            Some(Value::Bool(flag)) => Ok(flag),
+            Some(other) => Err(wrong_type(field, &other, "true or false")),
+        }
+    }
+
+    /// A whole number that must be there.
+    pub fn number(
+        &mut self,
+        field: &'static str,
+        bounds: RangeInclusive<u32>,
+    ) -> Result<u32, ApiError> {
+        self.optional_number(field, bounds)?.ok_or_else(|| missing(field))
+    }
+
     /// That was all: a key left over is a typing error, and guessing would hide it.
     pub fn end(self, known: &str) -> Result<(), ApiError> {
         match self.left.keys().next() {

@@ -110,6 +110,16 @@ impl ApiError {
                 let text = format!("{id} is not closed by staff");
                 new(StatusCode::CONFLICT, "not_closed", text).blame("target", &id)
             }
+            Refusal::CannotShow { sign, what } => {
+                let id = &site.signs[sign.at()].id;
+                let text = format!("the display of sign {id} cannot show {what}");
+                new(StatusCode::CONFLICT, "cannot_show", text).blame("id", id)
+            }
+            Refusal::NoMessage(sign) => {
+                let id = &site.signs[sign.at()].id;
+                let text = format!("sign {id} shows no message of staff");
+                new(StatusCode::CONFLICT, "no_message", text).blame("id", id)
+            }
             Refusal::Stopping => ApiError::stopping(),
         }
     }

@@ -12,6 +12,7 @@ mod openapi;
 mod outputs;
 mod page;
 mod server;
+mod signs;
 mod staff;
 mod state;
 mod stream;
@@ -23,7 +24,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{MethodRouter, get, post, put};
+use axum::routing::{MethodRouter, delete, get, post, put};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -95,7 +96,7 @@ fn routes() -> Vec<Route> {
     vec![
         (Method::POST, "/v1/allocations", post(drivers::allocate)),
         (Method::GET, "/v1/allocations/{lease}", get(drivers::find)),
-        (Method::DELETE, "/v1/allocations/{lease}", axum::routing::delete(drivers::cancel)),
+        (Method::DELETE, "/v1/allocations/{lease}", delete(drivers::cancel)),
         (Method::POST, "/v1/allocations/{lease}/parked", post(drivers::parked)),
         (Method::POST, "/v1/allocations/{lease}/bay-taken", post(drivers::bay_taken)),
         (Method::GET, "/v1/closures", get(staff::closures)),
@@ -103,10 +104,12 @@ fn routes() -> Vec<Route> {
         (Method::POST, "/v1/openings", post(staff::open)),
         (Method::GET, "/v1/outputs", get(outputs::list)),
         (Method::PUT, "/v1/outputs/{id}", put(outputs::set)),
-        (Method::GET, "/v1/signs", get(state::signs)),
+        (Method::GET, "/v1/signs", get(signs::signs)),
         (Method::GET, "/v1/signs/stream", get(stream::signs)),
-        (Method::GET, "/v1/signs/{id}", get(state::sign)),
-        (Method::PUT, "/v1/signs/{id}/mode", put(staff::set_mode)),
+        (Method::GET, "/v1/signs/{id}", get(signs::sign)),
+        (Method::PUT, "/v1/signs/{id}/mode", put(signs::set_mode)),
+        (Method::PUT, "/v1/signs/{id}/message", put(signs::set_message)),
+        (Method::DELETE, "/v1/signs/{id}/message", delete(signs::clear_message)),
         (Method::GET, "/v1/state", get(state::state)),
         (Method::GET, "/v1/state/stream", get(stream::state)),
         (Method::GET, "/v1/site", get(state::site)),

@@ -3,7 +3,7 @@
 use axum::Json;
 use utoipa::OpenApi;
 
-use super::{drivers, outputs, page, staff, state, stream};
+use super::{drivers, outputs, page, signs, staff, state, stream};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -22,11 +22,13 @@ use super::{drivers, outputs, page, staff, state, stream};
         staff::closures,
         staff::close,
         staff::open,
-        staff::set_mode,
         outputs::list,
         outputs::set,
-        state::signs,
-        state::sign,
+        signs::signs,
+        signs::sign,
+        signs::set_mode,
+        signs::set_message,
+        signs::clear_message,
         state::state,
         state::site,
         state::metrics,

@@ -1,11 +1,11 @@
-//! What staff order: closures, openings, sign modes. Each order carries who gave it.
+//! What staff close and open. Each order carries who gave it; `signs.rs` has those for signs.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, PathRejection};
-use axum::extract::{Path, State};
+use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -13,14 +13,14 @@ use utoipa::ToSchema;
 use super::App;
 use super::body::Fields;
 use super::error::{ApiError, ErrorReply};
-use crate::gateway::{Answer, Ask, ClosureView, SignMode};
+use crate::gateway::{Answer, Ask, ClosureView};
 use crate::site::{Site, Target};
 
 /// Longest closure that ends by itself: 30 days in seconds. Longer belongs in the plan.
 const CLOSURE_S_MAX: u32 = 30 * 86_400;
 
 /// Longest name of who ordered, and longest reason, in characters: both go into records.
-const BY_CHARS_MAX: usize = 64;
+pub const BY_CHARS_MAX: usize = 64;
 const REASON_CHARS_MAX: usize = 200;
 
 /// Longest target: `link:` and two ids.
@@ -41,6 +41,9 @@ pub struct CloseRequest {
     /// Opens by itself after so many seconds.
     #[schema(minimum = 1, maximum = 2592000)]
     pub expires_s: Option<u32>,
+    /// An incident: signs over it show CLOSED before any message or mode, and the alarm lane
+    /// tells its begin and end.
+    pub incident: Option<bool>,
 }
 
 /// Open something that was closed.
@@ -49,15 +52,6 @@ pub struct CloseRequest {
 pub struct OpenRequest {
     #[schema(min_length = 1, max_length = 140, example = "g01/B1/A")]
     pub target: String,
-    #[schema(min_length = 1, max_length = 64)]
-    pub by: String,
-}
-
-/// Set what a sign does.
-#[derive(Debug, ToSchema)]
-#[expect(dead_code, reason = "the published form of what `set_mode` reads; a test compares keys")]
-pub struct ModeRequest {
-    pub mode: SignMode,
     #[schema(min_length = 1, max_length = 64)]
     pub by: String,
 }
@@ -91,9 +85,10 @@ pub async fn close(
     let reason = fields.text("reason", 1..=REASON_CHARS_MAX)?;
     let by = fields.text("by", 1..=BY_CHARS_MAX)?;
     let expires_s = fields.optional_number("expires_s", 1..=CLOSURE_S_MAX)?.map(u64::from);
-    fields.end("target, reason, by, expires_s")?;
+    let incident = fields.optional_flag("incident")?;
+    fields.end("target, reason, by, expires_s, incident")?;
     let target = target_of(app.site(), &target)?;
-    app.ask(Ask::Close { target, reason, by, expires_s }).await?;
+    app.ask(Ask::Close { target, reason, by, expires_s, incident }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -112,38 +107,6 @@ pub async fn open(
     fields.end("target, by")?;
     let target = target_of(app.site(), &target)?;
     app.ask(Ask::Open { target, by }).await?;
-    Ok(StatusCode::NO_CONTENT)
-}
-
-/// Sets what a sign does, until it is set to "auto" again.
-#[utoipa::path(put, path = "/v1/signs/{id}/mode", tag = "staff", request_body = ModeRequest,
-    params(("id" = String, Path, description = "The sign's id")),
-    responses((status = 204), (status = 404, body = ErrorReply),
-        (status = 422, body = ErrorReply)))]
-pub async fn set_mode(
-    State(app): State<Arc<App>>,
-    id: Result<Path<String>, PathRejection>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<StatusCode, ApiError> {
-    let id = id.map_or(String::new(), |Path(id)| id);
-    let sign = app.site().sign(&id).ok_or_else(|| ApiError::unknown_sign(&id))?;
-    let mut fields = Fields::read(&headers, body)?;
-    let mode = fields.text("mode", 1..=16)?;
-    let by = fields.text("by", 1..=BY_CHARS_MAX)?;
-    fields.end("mode, by")?;
-    let mode = match mode.as_str() {
-        "auto" => SignMode::Auto,
-        "blank" => SignMode::Blank,
-        "full" => SignMode::Full,
-        "closed" => SignMode::Closed,
-        "test" => SignMode::Test,
-        other => {
-            let text = "mode must be auto, blank, full, closed or test";
-            return Err(ApiError::unprocessable("out_of_range", "mode", other, text));
-        }
-    };
-    app.ask(Ask::SetMode { sign, mode, by }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

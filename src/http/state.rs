@@ -1,20 +1,19 @@
-//! What can be seen: the state, the site, the signs, health and metrics.
+//! What can be seen: the state, the site, health and metrics; `signs.rs` has the signs.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Json;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::error::{ApiError, ErrorReply};
 use super::outputs::{self, OutputReply};
+use super::signs::{self, SignReply};
 use super::{App, STATE_SHARED_FOR};
-use crate::gateway::{GarageView, SignView, Snapshot, UnitView};
+use crate::gateway::{GarageView, IncidentView, Snapshot, UnitView};
 use crate::record::Tally;
 use crate::site::{LinkKind, NodeKind, Site};
 use crate::status::{LineView, Status, StoreView, UplinkView};
@@ -39,6 +38,8 @@ pub struct StateReply {
     pub totals: Totals,
     pub leases_open: u32,
     pub garages: Vec<GarageView>,
+    /// Under way now; empty on a good day.
+    pub incidents: Vec<IncidentView>,
     pub units: Vec<UnitView>,
     pub lines: Vec<LineView>,
     pub signs: Vec<SignReply>,
@@ -55,26 +56,6 @@ pub struct Totals {
     pub tally: Tally,
     /// Free bays the ledgers believe in where no unit answers.
     pub ledger_free: u32,
-}
-
-/// A sign and what stands on it.
-#[derive(Clone, PartialEq, Debug, Serialize, ToSchema)]
-pub struct SignReply {
-    #[serde(flatten)]
-    pub sign: SignView,
-    /// The face as people read it; empty for a dark sign.
-    pub shows: String,
-}
-
-impl SignReply {
-    pub fn new(sign: &SignView) -> SignReply {
-        SignReply { sign: sign.clone(), shows: sign.face.to_string() }
-    }
-}
-
-#[derive(Debug, Serialize, ToSchema)]
-pub struct SignsReply {
-    pub signs: Vec<SignReply>,
 }
 
 impl StateReply {
@@ -97,9 +78,10 @@ impl StateReply {
             totals,
             leases_open: snapshot.leases_open,
             garages: snapshot.garages.clone(),
+            incidents: snapshot.incidents.clone(),
             units: snapshot.units.clone(),
             lines: status.lines,
-            signs: snapshot.signs.iter().map(SignReply::new).collect(),
+            signs: signs::replies(snapshot, &status.displays),
             uplink: status.uplink,
             store: status.store,
         }
@@ -110,6 +92,10 @@ impl App {
     pub fn state_reply(&self) -> StateReply {
         let snapshot = self.context.owner.snapshot();
         StateReply::new(self.site(), &snapshot, (self.context.status)())
+    }
+
+    pub fn sign_replies(&self) -> Vec<SignReply> {
+        signs::replies(&self.context.owner.snapshot(), &(self.context.status)().displays)
     }
 
     /// The state as JSON, at most half a second old.
@@ -133,28 +119,6 @@ impl App {
     responses((status = 200, body = StateReply)))]
 pub async fn state(State(app): State<Arc<App>>) -> Json<StateReply> {
     Json(app.state_reply())
-}
-
-/// All signs and what they show.
-#[utoipa::path(get, path = "/v1/signs", tag = "watching",
-    responses((status = 200, body = SignsReply)))]
-pub async fn signs(State(app): State<Arc<App>>) -> Json<SignsReply> {
-    let snapshot = app.context.owner.snapshot();
-    Json(SignsReply { signs: snapshot.signs.iter().map(SignReply::new).collect() })
-}
-
-/// One sign.
-#[utoipa::path(get, path = "/v1/signs/{id}", tag = "watching",
-    params(("id" = String, Path, description = "The sign's id")),
-    responses((status = 200, body = SignReply), (status = 404, body = ErrorReply)))]
-pub async fn sign(
-    State(app): State<Arc<App>>,
-    id: Result<Path<String>, PathRejection>,
-) -> Result<Json<SignReply>, ApiError> {
-    let id = id.map_or(String::new(), |Path(id)| id);
-    let snapshot = app.context.owner.snapshot();
-    let sign = snapshot.signs.iter().find(|s| s.id == id);
-    sign.map(|s| Json(SignReply::new(s))).ok_or_else(|| ApiError::unknown_sign(&id))
 }
 
 /// The site as configured: what can be named in a request.

@@ -18,8 +18,9 @@ use tokio::time::MissedTickBehavior;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::error::{ApiError, ErrorReply};
-use super::state::SignReply;
+use super::signs;
 use super::{App, FOLLOWERS_MAX};
+use crate::gateway::SignView;
 
 /// From one state to the next: bays are swept once a second, so more would show nothing new.
 const STATE_EVERY: Duration = Duration::from_secs(1);
@@ -79,7 +80,7 @@ impl Follower {
         let mut pictures = self.app.context.owner.follow();
         let mut beat = tokio::time::interval(BEAT_EVERY);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut shown: BTreeMap<String, SignReply> = BTreeMap::new();
+        let mut shown: BTreeMap<String, (SignView, Option<bool>)> = BTreeMap::new();
         pictures.mark_changed();
         loop {
             tokio::select! {
@@ -95,15 +96,18 @@ impl Follower {
                 }
             }
             let snapshot = pictures.borrow_and_update().clone();
-            for sign in snapshot.signs.iter().map(SignReply::new) {
-                if shown.get(&sign.sign.id) == Some(&sign) {
+            let displays = (self.app.context.status)().displays;
+            for reply in signs::replies(&snapshot, &displays) {
+                // Ages grow by themselves: they are no news.
+                let news = (reply.sign.clone(), reply.confirmed);
+                if shown.get(&reply.sign.id) == Some(&news) {
                     continue;
                 }
-                let text = serde_json::to_string(&sign).expect("a sign is plain text and numbers");
+                let text = serde_json::to_string(&reply).expect("a sign is plain text and numbers");
                 if !self.send(Event::default().event("sign").data(text)).await {
                     return;
                 }
-                shown.insert(sign.sign.id.clone(), sign);
+                shown.insert(reply.sign.id.clone(), news);
             }
         }
         drop(self.place);

@@ -93,7 +93,8 @@ async fn reports_and_orders_reach_the_owner_as_meant() {
     let sign = site.sign("s-g01").unwrap();
     let output = site.output("bar-g01").unwrap();
     let by = || "Li".to_owned();
-    let close = Ask::Close { target: bay, reason: "oil".into(), by: by(), expires_s: Some(60) };
+    let (reason, expires_s) = ("oil".to_owned(), Some(60));
+    let close = Ask::Close { target: bay, reason, by: by(), expires_s, incident: true };
     for (method, path, body, status, ask) in [
         ("GET", lease.to_owned(), None, 200, Ask::Find(LEASE)),
         ("DELETE", lease.to_owned(), None, 200, report(Report::Cancelled)),
@@ -109,7 +110,8 @@ async fn reports_and_orders_reach_the_owner_as_meant() {
         (
             "POST",
             "/v1/closures".to_owned(),
-            Some(json!({"target": "g01/B1/A/003", "reason": "oil", "by": "Li", "expires_s": 60})),
+            Some(json!({"target": "g01/B1/A/003", "reason": "oil", "by": "Li",
+                "expires_s": 60, "incident": true})),
             204,
             close,
         ),
@@ -125,7 +127,28 @@ async fn reports_and_orders_reach_the_owner_as_meant() {
             "/v1/signs/s-g01/mode".to_owned(),
             Some(json!({ "mode": "test", "by": "Li" })),
             204,
-            Ask::SetMode { sign, mode: SignMode::Test, by: by() },
+            Ask::SetMode { sign, mode: SignMode::Test, by: by(), expires_s: None },
+        ),
+        (
+            "PUT",
+            "/v1/signs/s-g01/mode".to_owned(),
+            Some(json!({ "mode": "valet", "by": "Li", "expires_s": 3600 })),
+            204,
+            Ask::SetMode { sign, mode: SignMode::Valet, by: by(), expires_s: Some(3_600) },
+        ),
+        (
+            "PUT",
+            "/v1/signs/s-g01/message".to_owned(),
+            Some(json!({ "text": "USE B2", "by": "Li", "for_s": 600 })),
+            204,
+            Ask::ShowMessage { sign, text: "USE B2".into(), by: by(), for_s: 600 },
+        ),
+        (
+            "DELETE",
+            "/v1/signs/s-g01/message".to_owned(),
+            Some(json!({ "by": "Li" })),
+            409,
+            Ask::ClearMessage { sign, by: by() },
         ),
         (
             "PUT",

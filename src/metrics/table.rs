@@ -31,6 +31,13 @@ pub fn markdown() -> String {
 
 /// All metrics: name, kind, help.
 pub fn describe() -> Vec<(&'static str, Kind, &'static str)> {
+    let mut all = gateway();
+    all.extend(adapters());
+    all
+}
+
+/// What the gateway knows.
+fn gateway() -> Vec<(&'static str, Kind, &'static str)> {
     use Kind::{Counter, Gauge, Histogram};
     vec![
         ("parkway_info", Gauge, "Always 1; the daemon's version is a label."),
@@ -45,7 +52,9 @@ pub fn describe() -> Vec<(&'static str, Kind, &'static str)> {
         ("parkway_garage_class_free_bays", Gauge, "Free bays by class."),
         ("parkway_garage_ledger_free_bays", Gauge, "Free bays believed in where no unit answers."),
         ("parkway_garage_closed", Gauge, "1 while staff closed the whole garage."),
+        ("parkway_garage_incident", Gauge, "1 while an incident closes it or a part of it."),
         ("parkway_garage_fullness", Gauge, "0 spaces, 1 almost full, 2 full."),
+        ("parkway_incidents", Gauge, "Incidents under way."),
         ("parkway_signs", Gauge, "Signs by mode."),
         ("parkway_output_on", Gauge, "1 while ordered on; absent while as it was found."),
         ("parkway_output_by_staff", Gauge, "1 while staff decide about the output."),
@@ -54,6 +63,14 @@ pub fn describe() -> Vec<(&'static str, Kind, &'static str)> {
         ("parkway_lamps_wanted", Gauge, "Bay lamps of the line that should have a colour."),
         ("parkway_lamps_confirmed", Gauge, "Of these, the ones that took it."),
         ("parkway_lamp_mismatches_total", Counter, "Times a lamp read back otherwise."),
+        ("parkway_signs_shown", Gauge, "Signs by who decides what they show."),
+        (
+            "parkway_sign_unconfirmed",
+            Gauge,
+            "Signs whose display did not take what it should show.",
+        ),
+        ("parkway_sign_age_seconds", Gauge, "Since the display that waits longest took a write."),
+        ("parkway_sign_mismatches_total", Counter, "Displays that read back something else."),
         ("parkway_leases_open", Gauge, "Promises under way."),
         ("parkway_allocations_total", Counter, "Answers to arrivals by how firm they were."),
         ("parkway_leases_ended_total", Counter, "Leases by how they ended."),
@@ -64,6 +81,13 @@ pub fn describe() -> Vec<(&'static str, Kind, &'static str)> {
         ("parkway_readings_total", Counter, "Readings of units taken in."),
         ("parkway_bay_changes_total", Counter, "Bays that changed, debounced."),
         ("parkway_door_resets_total", Counter, "Door counters found reset."),
+    ]
+}
+
+/// What lines, store and uplink know.
+fn adapters() -> Vec<(&'static str, Kind, &'static str)> {
+    use Kind::{Counter, Gauge};
+    vec![
         ("parkway_line_up", Gauge, "1 while the line's socket is open."),
         ("parkway_line_polls_total", Counter, "Read requests sent."),
         ("parkway_line_timeouts_total", Counter, "Requests nobody answered in time."),

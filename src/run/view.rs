@@ -5,15 +5,15 @@ use std::sync::atomic::Ordering;
 
 use super::Daemon;
 use crate::config::Config;
-use crate::field::{self, LineStatus, UnitStatus};
+use crate::field::{self, LineStatus, SignStatus, UnitStatus};
 use crate::gateway::Snapshot;
 use crate::record::Lane;
 use crate::site::Site;
 use crate::status::{
-    LampsView, LaneView, LineState, LineUnitView, LineView, Ready, RelayView, Status, StoreState,
-    StoreView, UnitState, UplinkState, UplinkView,
+    DisplayView, LampsView, LaneView, LineState, LineUnitView, LineView, Ready, RelayView, Status,
+    StoreState, StoreView, UnitState, UplinkState, UplinkView,
 };
-use crate::time::{Clock, Now};
+use crate::time::{Clock, Mono, Now};
 use crate::{store, uplink};
 
 /// Makes a [`Status`] whenever someone looks.
@@ -27,9 +27,9 @@ pub fn viewer(config: &Config, clock: Clock, daemon: &Daemon) -> Viewer {
     let (uplink, stopping) = (daemon.uplink.clone(), daemon.stopping.clone());
     let started = clock.now();
     Arc::new(move || {
-        let now = clock.now();
-        let lines = field.status();
+        let (now, lines) = (clock.now(), field.status());
         Status {
+            displays: lines.iter().flat_map(|line| displays(&site, line, now.mono)).collect(),
             lines: lines.iter().map(|line| line_view(&site, line)).collect(),
             relays: lines.iter().flat_map(|line| relay_views(&site, line, now)).collect(),
             store: store_view(&store.status(), now),
@@ -42,6 +42,17 @@ pub fn viewer(config: &Config, clock: Clock, daemon: &Daemon) -> Viewer {
             },
         }
     })
+}
+
+/// The displays of a line.
+fn displays(site: &Site, line: &LineStatus, now: Mono) -> Vec<DisplayView> {
+    let view = |sign: &SignStatus| DisplayView {
+        sign: site.signs[sign.sign.at()].id.clone(),
+        confirmed: sign.confirmed,
+        age_s: sign.written_at.map(|at| now.ms_since(at) / 1_000),
+        mismatches_total: sign.mismatch_total,
+    };
+    line.signs.iter().map(view).collect()
 }
 
 fn line_view(site: &Site, line: &LineStatus) -> LineView {

@@ -137,7 +137,8 @@ fn judge(order: Order, site: &Site) -> Result<Command, Fault> {
         Action::Close if reason.is_empty() => {
             return Err(fault("malformed", "closing needs a reason"));
         }
-        Action::Close => Ask::Close { target, reason, by, expires_s: for_s },
+        // An incident is declared on the spot, never from far away.
+        Action::Close => Ask::Close { target, reason, by, expires_s: for_s, incident: false },
         Action::Open if for_s.is_some() => {
             return Err(fault("malformed", "opening takes no for_s"));
         }
@@ -206,6 +207,7 @@ pub mod tests {
             reason: "smoke".to_owned(),
             by: "desk".to_owned(),
             expires_s: Some(600),
+            incident: false,
         };
         assert_eq!(read(GOOD).map(|command| command.ask), Ok(expected));
         let opening = r#"{"id":"c2","expires_at":"2030-01-01T00:00:00+08:00","action":"open",

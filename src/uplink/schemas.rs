@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 use super::command::{self, Fault, ReplyBody};
 use super::state::{Absence, Presence, stamped};
 use super::work::{self, envelope};
-use crate::gateway::{GarageView, SignMode, SignView};
+use crate::gateway::{GarageView, SignMode, SignView, Source};
 use crate::record::*;
-use crate::site::Face;
+use crate::site::{Face, Turn};
 use crate::store::{self, chunk};
 use crate::time::{Mono, Now, Wall};
 
@@ -49,6 +49,7 @@ fn state_is_as_its_topics_say() {
         name: "First".to_owned(),
         fullness: Fullness::AlmostFull,
         closed: true,
+        incident: true,
         bays: 10,
         tally,
         ledger_free: 2,
@@ -58,12 +59,29 @@ fn state_is_as_its_topics_say() {
     assert_eq!(text.matches("\"closed\"").count(), 2, "a key stands twice: {text}");
     agrees(&schema("state-garage"), &serde_json::from_str(&text).unwrap());
 
-    let faces =
-        [Face::Number(7), Face::Text("g01 B1".to_owned()), Face::Full, Face::Closed, Face::Blank];
-    let modes = [SignMode::Auto, SignMode::Blank, SignMode::Full, SignMode::Closed, SignMode::Test];
-    for (face, mode) in faces.into_iter().zip(modes) {
-        let (id, name) = ("s-g01".to_owned(), "Door".to_owned());
-        let sign = SignView { id, name, mode, face, kind: "call-out" };
+    let faces = [
+        Face::Number(7),
+        Face::Text("g01 B1".to_owned()),
+        Face::Full,
+        Face::Closed,
+        Face::Blank,
+        Face::Staff,
+        Face::Valet,
+        Face::Arrow(Turn::Straight),
+    ];
+    let modes = SignMode::ALL.into_iter().cycle();
+    for ((face, mode), source) in faces.into_iter().zip(modes).zip(Source::ALL) {
+        let sign = SignView {
+            id: "s-g01".to_owned(),
+            name: "Door".to_owned(),
+            mode,
+            face,
+            kind: "direction",
+            source,
+            message: (source == Source::Message).then(|| "USE B2".to_owned()),
+            mode_until: None,
+            message_until: Some(Mono(7)),
+        };
         agrees(&schema("state-sign"), &serde_json::from_str(&stamped(&sign, now)).unwrap());
     }
 
@@ -150,6 +168,11 @@ fn replies_are_as_their_schema_says() {
 }
 
 fn samples() -> Vec<(Lane, Body)> {
+    let window = Body::GarageWindow(window());
+    events().into_iter().chain(alarms()).chain([(Lane::Aggregates, window)]).collect()
+}
+
+fn events() -> Vec<(Lane, Body)> {
     let text = |text: &str| text.to_owned();
     let lease = |bay: Option<&str>| LeaseBody {
         lease: text("0a1b2c3d-1"),
@@ -185,7 +208,6 @@ fn samples() -> Vec<(Lane, Body)> {
         },
         Body::Closed { target: text("g01"), reason: text("smoke"), by: text("x"), expires_s: None },
         Body::Opened { target: text("link:a>b"), by: text("x") },
-        Body::SignMode { sign: text("s-g01"), mode: text("full"), by: text("x") },
         Body::OutputMode {
             output: text("b-g01"),
             state: text("on"),
@@ -193,6 +215,15 @@ fn samples() -> Vec<(Lane, Body)> {
             expires_s: Some(60),
         },
         Body::OutputSwitched { output: text("b-g01"), on: true, why: text("full") },
+        Body::SignMode {
+            sign: text("s-g01"),
+            mode: text("full"),
+            by: text("x"),
+            expires_s: Some(60),
+        },
+        Body::SignMessage { sign: text("c"), text: text("USE B2"), by: text("x"), for_s: 600 },
+        Body::SignMessageEnded { sign: text("c"), by: text("expiry") },
+        Body::Contact { contact: text("door-3"), active: true },
         Body::GarageFullness {
             garage: text("g01"),
             from: Fullness::Spaces,
@@ -201,9 +232,21 @@ fn samples() -> Vec<(Lane, Body)> {
         Body::Quarantined { bay: text("g01/B1/A/017"), for_s: 600 },
         Body::Started { version: text("0.1.0"), leases: 3, closures: 0 },
     ];
+    events.into_iter().map(|body| (Lane::Events, body)).collect()
+}
+
+fn alarms() -> Vec<(Lane, Body)> {
+    let text = |text: &str| text.to_owned();
     let alarms = [
         Body::UnitLost { unit: text("zc"), bays: 630, silent_ms: 5_000 },
         Body::UnitBack { unit: text("zc"), bays: 630, lost_ms: 9_000 },
+        Body::IncidentBegan {
+            incident: text("fire-g01"),
+            closes: vec![text("g01"), text("node:f1")],
+            reason: text("contact fire-g01"),
+            by: text("contact"),
+        },
+        Body::IncidentEnded { incident: text("g01"), by: text("desk"), lasted_s: 61 },
         Body::StoreDegraded { why: text("full") },
         Body::StoreBack { degraded_ms: 10_000 },
         Body::StoreSetAside { why: text("corrupt"), moved_to: text("set-aside-1") },
@@ -213,10 +256,7 @@ fn samples() -> Vec<(Lane, Body)> {
         Body::Gap { of: Lane::Events, count: 9, first: Some(1), last: Some(9), why: text("bound") },
         Body::Gap { of: Lane::Alarms, count: 9, first: None, last: None, why: text("stall") },
     ];
-    let window = Body::GarageWindow(window());
-    let events = events.into_iter().map(|body| (Lane::Events, body));
-    let alarms = alarms.into_iter().map(|body| (Lane::Alarms, body));
-    events.chain(alarms).chain([(Lane::Aggregates, window)]).collect()
+    alarms.into_iter().map(|body| (Lane::Alarms, body)).collect()
 }
 
 fn window() -> GarageWindow {
@@ -275,7 +315,7 @@ fn spoiled(message: &Value) -> Vec<Value> {
             wrong["records"][at].as_object_mut().unwrap().remove(key);
             all.push(wrong);
             let mut wrong = message.clone();
-            wrong["records"][at][key] = json!(["wrong"]);
+            wrong["records"][at][key] = json!([["wrong"]]);
             all.push(wrong);
         }
         let mut wrong = message.clone();

@@ -65,13 +65,7 @@ pub fn weave(
 ) -> Result<Config, Vec<Problem>> {
     let mut weave = Weave::new(path.clone(), &main, time_zone);
     weave.devices = devices;
-    check::guidance(&mut weave.rules, &main.guidance);
-    check::store(&mut weave.rules, &main.store);
-    check::http(&mut weave.rules, &main.http);
-    check::log(&mut weave.rules, &main.log);
-    if let Some(mqtt) = &main.mqtt {
-        check::mqtt(&mut weave.rules, mqtt);
-    }
+    check::tables(&mut weave.rules, &main);
     let main_part = PartFile {
         profiles: main.profiles,
         garages: main.garages,

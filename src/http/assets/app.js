@@ -174,9 +174,15 @@ function faceKind(face) {
   return typeof face === "string" ? face : Object.keys(face)[0];
 }
 
+function arrow(face) {
+  return { left: "←", straight: "↑", right: "→" }[face.arrow];
+}
+
 function signs(state) {
-  const manual = state.signs.filter((s) => s.mode !== "auto").length;
-  put(at("signs-note"), `${state.signs.length}${manual ? ` · ${manual} set by staff` : ""}`);
+  const manual = state.signs.filter((s) => s.mode !== "auto" || s.message !== null).length;
+  const open = state.signs.filter((s) => s.confirmed === false).length;
+  put(at("signs-note"), `${state.signs.length}${manual ? ` · ${manual} set by staff` : ""}` +
+    `${open ? ` · ${open} not confirmed` : ""}`);
   keep(at("signs"), state.signs, (s) => s.id, (sign) => {
     const node = make("div");
     const link = make("a");
@@ -189,9 +195,10 @@ function signs(state) {
   }, (node, sign) => {
     const [face, , sub] = node.firstChild.children;
     face.className = `face ${faceKind(sign.face)}`;
-    put(face.firstChild, sign.shows || "dark");
-    node.className = `${sign.kind} ${sign.mode === "auto" ? "" : "warn"}`;
-    put(sub, sign.mode === "auto" ? `${sign.id} · ${sign.kind}` : `staff: ${sign.mode}`);
+    put(face.firstChild, arrow(sign.face) || sign.shows || "dark");
+    const calm = sign.source === "automatic" && sign.confirmed !== false;
+    node.className = `${sign.kind} ${sign.source === "incident" ? "bad" : calm ? "" : "warn"}`;
+    put(sub, signWords(sign));
   });
 }
 
@@ -213,6 +220,32 @@ function outputs(state) {
     put(node.children[1], lost ? `${as}, not confirmed` : as);
     put(node.children[2], `${output.kind} · ${who}`);
   });
+}
+
+function incidents(state) {
+  const banner = at("incident");
+  banner.hidden = !state.incidents.length;
+  const tell = (i) => `${i.closes.join(", ")}: ${i.reason} (${i.by}, ${span(i.for_s)})`;
+  put(banner, `INCIDENT · closed to all: ${state.incidents.map(tell).join(" · ")}`);
+}
+
+// What a sign's tile says below its name: who decides, for how long, and whether it hangs there.
+function signWords(sign) {
+  const left = { message: sign.message_expires_in_s, operator: sign.mode_expires_in_s }[sign.source];
+  const ends = left === null || left === undefined ? "" : ` for ${span(left)}`;
+  const words = [{
+    message: `staff: message${ends}`,
+    operator: `staff: ${sign.mode}${ends}`,
+    incident: "incident",
+    schedule: "by its hours",
+    held: "held: sensors silent",
+    fallback: "fallback: nothing known",
+    stopping: "stopping",
+    automatic: `${sign.id} · ${sign.kind}`,
+  }[sign.source]];
+  if (sign.confirmed === false) words.push("NOT CONFIRMED");
+  if (sign.age_s !== null) words.push(`${span(sign.age_s)} ago`);
+  return words.join(" · ");
 }
 
 function lineTrouble(line, units) {
@@ -274,6 +307,7 @@ function draw(state) {
   put(at("as-of"), `${state.gateway} · ${when.toLocaleTimeString("en-GB")}`);
   badges(state);
   total(state);
+  incidents(state);
   garages(state);
   signs(state);
   outputs(state);

@@ -31,10 +31,13 @@ function fit() {
 function draw(sign) {
   const face = at("big-face");
   face.className = typeof sign.face === "string" ? sign.face : Object.keys(sign.face)[0];
-  face.textContent = sign.shows || "dark";
+  const arrow = { left: "←", straight: "↑", right: "→" }[sign.face.arrow];
+  face.textContent = arrow || sign.shows || "dark";
   document.title = `${sign.shows || "dark"} · ${sign.name}`;
   at("about").textContent = `${sign.name} · ${sign.id}`;
+  at("state").dataset.source = sign.source;
   at("state").dataset.mode = sign.mode;
+  at("state").dataset.confirmed = sign.confirmed;
   fit();
   lost();
 }
@@ -43,8 +46,9 @@ function lost() {
   const silent = Date.now() - heard;
   const stale = heard > 0 && (silent > LOST_AFTER_MS || stream.readyState !== EventSource.OPEN);
   document.body.classList.toggle("stale", stale);
-  const mode = at("state").dataset.mode;
-  const calm = mode && mode !== "auto" ? `set to ${mode} by staff` : "live";
+  const { source, mode, confirmed } = at("state").dataset;
+  const who = { operator: `set to ${mode} by staff`, automatic: "live" }[source] ?? source;
+  const calm = confirmed === "false" ? `${who}, not confirmed by the display` : who;
   const since = new Date(heard).toLocaleTimeString("en-GB");
   if (stale) at("state").textContent = `No contact with the gateway since ${since}`;
   else at("state").textContent = heard ? calm : "";

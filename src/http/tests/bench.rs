@@ -12,7 +12,7 @@ use tower::ServiceExt as _;
 use super::super::*;
 use crate::gateway::{
     Allocation, ClosureView, GarageView, LeaseId, OutputMode, OutputView, Refusal, SignMode,
-    SignView, Snapshot, UnitView,
+    SignView, Snapshot, Source, UnitView,
 };
 use crate::owner::Urgent;
 use crate::record::{End, Fullness, Promise, Tally};
@@ -134,10 +134,17 @@ pub fn answer(ask: &Ask) -> Answer {
             reason: "water".into(),
             by: "Li".into(),
             expires_in_s: None,
+            incident: false,
         }]),
-        Ask::Close { .. } | Ask::Open { .. } | Ask::SetMode { .. } | Ask::SetOutput { .. } => {
-            Answer::Done
+        Ask::ClearMessage { sign, .. } => refused(Refusal::NoMessage(*sign)),
+        Ask::ShowMessage { sign, text, .. } if text == "too long" => {
+            refused(Refusal::CannotShow { sign: *sign, what: text.clone() })
         }
+        Ask::Close { .. }
+        | Ask::Open { .. }
+        | Ask::SetMode { .. }
+        | Ask::SetOutput { .. }
+        | Ask::ShowMessage { .. } => Answer::Done,
     }
 }
 
@@ -173,6 +180,7 @@ pub fn picture() -> Snapshot {
             name: "North".into(),
             fullness: Fullness::Spaces,
             closed: false,
+            incident: false,
             bays: 20,
             tally,
             ledger_free: 1,
@@ -185,6 +193,10 @@ pub fn picture() -> Snapshot {
             mode: SignMode::Auto,
             face: Face::Number(7),
             kind: "count",
+            source: Source::Automatic,
+            message: None,
+            mode_until: None,
+            message_until: None,
         }],
         outputs: vec![OutputView {
             id: "bar-g01".into(),
