@@ -417,6 +417,9 @@ mod tests {
             "parkway_garage_class_free_bays{class=\"ev\",garage=\"g\\\"1\"} 7",
             "parkway_line_round_trip_seconds{line=\"l1\"} 0.0032",
             "parkway_unit_age_seconds{unit=\"u1\"} 0.4",
+            "parkway_unit_up{line=\"l1\",unit=\"u1\"} 0",
+            "parkway_units{state=\"open\"} 1",
+            "parkway_unit_exceptions_total{code=\"0b\",line=\"l1\",unit=\"u1\"} 4",
             "parkway_backlog_records{lane=\"events\"} 12",
             "parkway_allocations_total{promise=\"bay\"} 5",
             "parkway_allocations_total{promise=\"signs\"} 0",
@@ -479,7 +482,12 @@ mod tests {
         let line = LineView {
             id: "l1".into(),
             last_round_trip_us: Some(3_200),
-            units: vec![LineUnitView { id: "u1".into(), ..Default::default() }],
+            units: vec![LineUnitView {
+                id: "u1".into(),
+                state: UnitState::Open,
+                exceptions: BTreeMap::from([(0x0b, 4)]),
+                ..Default::default()
+            }],
             ..Default::default()
         };
         let lane = LaneView { lane: "events".into(), backlog_records: 12, ..Default::default() };

@@ -120,6 +120,8 @@ pub enum Body {
     OutputMode { output: String, state: String, by: String, expires_s: Option<u64> },
     /// An output was switched: by whom, or by which state of its garage.
     OutputSwitched { output: String, on: bool, why: String },
+    /// Staff had a unit tried again at once.
+    UnitRetry { unit: String, by: String },
     /// A garage's fullness changed.
     GarageFullness { garage: String, from: Fullness, to: Fullness },
     /// A bay is kept out after it turned out taken.

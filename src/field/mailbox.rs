@@ -2,8 +2,9 @@
 //!
 //! One place a sign, so it never grows and never blocks; a newer face replaces an older one that
 //! was not picked up. Faces stay after they were picked up: an owner that starts anew reads them
-//! all again.
+//! all again. Beside them lie the units that staff want tried again, one place each as well.
 
+use std::collections::BTreeSet;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -26,11 +27,14 @@ struct Slots {
     faces: Vec<(Option<Face>, bool)>,
     any: bool,
     rung: bool,
+    /// Units to try again, by their place on the line.
+    retries: BTreeSet<usize>,
 }
 
 impl Mailbox {
     pub fn new(slots: usize) -> Mailbox {
-        let slots = Slots { faces: vec![(None, false); slots], any: false, rung: false };
+        let faces = vec![(None, false); slots];
+        let slots = Slots { faces, any: false, rung: false, retries: BTreeSet::new() };
         Mailbox { slots: Mutex::new(slots), wake: Notify::new(), bell: Condvar::new() }
     }
 
@@ -42,6 +46,22 @@ impl Mailbox {
         drop(slots);
         self.wake.notify_one();
         self.bell.notify_one();
+    }
+
+    /// Leaves the wish to have a unit tried again.
+    pub fn retry(&self, unit: usize) {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.retries.insert(unit);
+        slots.rung = true;
+        drop(slots);
+        self.wake.notify_one();
+        self.bell.notify_one();
+    }
+
+    /// Hands over the units to try again.
+    pub fn take_retries(&self) -> BTreeSet<usize> {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut slots.retries)
     }
 
     /// Hands over every face that is new since the last time.

@@ -39,7 +39,7 @@ use tracing::{error, info, warn};
 use crate::field::line::Line;
 use crate::field::mailbox::Mailbox;
 use crate::gateway::Reading;
-use crate::site::{BayIx, ColourIx, Face, LineIx, OutputIx, SignIx, Site};
+use crate::site::{BayIx, ColourIx, Face, LineIx, OutputIx, SignIx, Site, UnitIx};
 use crate::time::Clock;
 
 pub use status::{LineState, LineStatus, UnitState, UnitStatus};
@@ -66,6 +66,8 @@ struct Inner {
     lines: Vec<(Arc<Mailbox>, watch::Receiver<LineStatus>)>,
     /// Line and slot of each sign.
     routes: Vec<Option<(LineIx, usize)>>,
+    /// Line and place on it of each unit.
+    units: Vec<Option<(LineIx, usize)>>,
     /// True: write what is left and end.
     flush: watch::Sender<bool>,
     /// True: end now.
@@ -92,6 +94,7 @@ pub fn start(
     let (drop_all, drop_rx) = watch::channel(false);
     let (ended_tx, ended) = mpsc::channel::<()>();
     let mut routes = vec![None; site.signs.len()];
+    let mut units = vec![None; site.units.len()];
     let (mut lines, mut owners, mut buses) = (Vec::new(), Vec::new(), Vec::new());
     let guard = runtime.enter();
     let epoch = Instant::now();
@@ -102,6 +105,9 @@ pub fn start(
         let places = signs::places(&site, line);
         for (slot, (sign, _)) in places.iter().enumerate() {
             routes[sign.at()] = Some((line, slot));
+        }
+        for (place, unit) in table.units.iter().enumerate() {
+            units[unit.at()] = Some((line, place));
         }
         let mailbox = Arc::new(Mailbox::new(places.len()));
         let (status, status_rx) = watch::channel(LineStatus::new(line, &table.units));
@@ -126,7 +132,7 @@ pub fn start(
         }
     }
     // Dropped on an error below, it ends what was started until then.
-    let inner = Inner { lines, routes, flush, drop_all, ended: Mutex::new(ended) };
+    let inner = Inner { lines, routes, units, flush, drop_all, ended: Mutex::new(ended) };
     for owner in buses {
         bus::start(owner, drop_rx.clone(), ended_tx.clone())?;
     }
@@ -198,6 +204,13 @@ impl Field {
 
     /// Switches an output, like [`Field::write`].
     pub fn output(&self, _output: OutputIx, _on: bool) {}
+
+    /// Has a unit asked in the next sweep, whatever back-off it or its line is in. Never waits.
+    pub fn retry(&self, unit: UnitIx) {
+        if let Some((line, place)) = self.inner.units.get(unit.at()).copied().flatten() {
+            self.inner.lines[line.at()].0.retry(place);
+        }
+    }
 
     /// Every line as it was within the last period, or half a second where that is longer.
     pub fn status(&self) -> Vec<LineStatus> {

@@ -12,7 +12,7 @@ use super::door::{
 use super::lease::Lease;
 use super::{Gateway, Timer, route};
 use crate::record::{Body, End, Lane, LeaseBody, Promise};
-use crate::site::{BayIx, SignIx, SignKind, Site};
+use crate::site::{BayIx, SignIx, SignKind, Site, UnitIx};
 
 /// How long an identified vehicle stands in a bay before its sensor must agree, in stale times:
 /// a working unit was read and debounced many times over by then.
@@ -48,6 +48,7 @@ impl Gateway {
                 return self.answer(reply, super::Ticket(0), answer, effects);
             }
             Ask::SetMode { sign, mode, by } => self.set_mode(sign, mode, by, effects),
+            Ask::Retry { unit, by } => self.retry(unit, by, effects),
             Ask::SetOutput { output, mode, by, expires_s } => {
                 self.set_output(output, mode, by, expires_s, effects)
             }
@@ -475,6 +476,13 @@ impl Gateway {
             self.signs[sign.at()].call_off(lease.id);
             self.show(sign, effects);
         }
+    }
+
+    fn retry(&mut self, unit: UnitIx, by: String, effects: &mut Vec<Effect>) -> Answer {
+        let id = self.site.units[unit.at()].id.clone();
+        self.record(Lane::Events, Body::UnitRetry { unit: id, by }, effects);
+        effects.push(Effect::Retry { unit });
+        Answer::Done
     }
 
     fn set_mode(

@@ -104,6 +104,7 @@ fn routes() -> Vec<Route> {
         (Method::GET, "/v1/signs/stream", get(stream::signs)),
         (Method::GET, "/v1/signs/{id}", get(state::sign)),
         (Method::PUT, "/v1/signs/{id}/mode", put(staff::set_mode)),
+        (Method::POST, "/v1/units/{id}/retry", post(staff::retry)),
         (Method::GET, "/v1/state", get(state::state)),
         (Method::GET, "/v1/state/stream", get(stream::state)),
         (Method::GET, "/v1/site", get(state::site)),

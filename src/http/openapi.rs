@@ -23,6 +23,7 @@ use super::{drivers, page, staff, state, stream};
         staff::close,
         staff::open,
         staff::set_mode,
+        staff::retry,
         state::signs,
         state::sign,
         state::state,

@@ -1,4 +1,4 @@
-//! What staff order: closures, openings, sign modes. Each order carries who gave it.
+//! What staff order: closures, openings, sign modes, another try of a unit. Each order carries who gave it.
 
 use std::sync::Arc;
 
@@ -58,6 +58,14 @@ pub struct OpenRequest {
 #[expect(dead_code, reason = "the published form of what `set_mode` reads; a test compares keys")]
 pub struct ModeRequest {
     pub mode: SignMode,
+    #[schema(min_length = 1, max_length = 64)]
+    pub by: String,
+}
+
+/// Try a unit again at once.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "the published form of what `retry` reads; a test compares the keys")]
+pub struct RetryRequest {
     #[schema(min_length = 1, max_length = 64)]
     pub by: String,
 }
@@ -144,6 +152,27 @@ pub async fn set_mode(
         }
     };
     app.ask(Ask::SetMode { sign, mode, by }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Asks a unit in its line's next sweep, and for all that it refused before, whatever back-off it
+/// or its line is in: for whoever just repaired it.
+#[utoipa::path(post, path = "/v1/units/{id}/retry", tag = "staff", request_body = RetryRequest,
+    params(("id" = String, Path, description = "The unit's id")),
+    responses((status = 204), (status = 404, body = ErrorReply),
+        (status = 422, body = ErrorReply)))]
+pub async fn retry(
+    State(app): State<Arc<App>>,
+    id: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<StatusCode, ApiError> {
+    let id = id.map_or(String::new(), |Path(id)| id);
+    let unit = app.site().unit(&id).ok_or_else(|| ApiError::unknown_unit(&id))?;
+    let mut fields = Fields::read(&headers, body)?;
+    let by = fields.text("by", 1..=BY_CHARS_MAX)?;
+    fields.end("by")?;
+    app.ask(Ask::Retry { unit, by }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -185,6 +185,7 @@ fn samples() -> Vec<(Lane, Body)> {
         },
         Body::Closed { target: text("g01"), reason: text("smoke"), by: text("x"), expires_s: None },
         Body::Opened { target: text("link:a>b"), by: text("x") },
+        Body::UnitRetry { unit: text("u-07"), by: text("x") },
         Body::SignMode { sign: text("s-g01"), mode: text("full"), by: text("x") },
         Body::OutputMode {
             output: text("b-g01"),

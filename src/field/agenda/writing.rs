@@ -40,13 +40,7 @@ impl Agenda {
         Some(Job::Write { address, first, words, replies })
     }
 
-    pub(super) fn writing_done(
-        &mut self,
-        now: Mono,
-        took: Duration,
-        batch: Batch,
-        outcome: Outcome,
-    ) {
+    pub(super) fn writing_done(&mut self, now: Mono, batch: Batch, outcome: Outcome) {
         let unit = batch.unit;
         let refusal = match &outcome {
             Outcome::Written => {
@@ -65,7 +59,7 @@ impl Agenda {
         };
         self.status.units[unit].write_failures_total += 1;
         match refusal {
-            (_, OnWrite::Silent) => self.failed(now, took, unit, &outcome),
+            (_, OnWrite::Silent) => self.failed(now, unit, &outcome),
             (_, OnWrite::Busy) if self.units[unit].busy_writes < BUSY_MAX => {
                 self.units[unit].busy_writes += 1;
                 // Absolute values only, so asking twice for what is under way does no harm.

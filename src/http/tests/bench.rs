@@ -132,9 +132,11 @@ pub fn answer(ask: &Ask) -> Answer {
             by: "Li".into(),
             expires_in_s: None,
         }]),
-        Ask::Close { .. } | Ask::Open { .. } | Ask::SetMode { .. } | Ask::SetOutput { .. } => {
-            Answer::Done
-        }
+        Ask::Close { .. }
+        | Ask::Open { .. }
+        | Ask::SetMode { .. }
+        | Ask::SetOutput { .. }
+        | Ask::Retry { .. } => Answer::Done,
     }
 }
 
