@@ -1,4 +1,5 @@
-//! What staff order: closures, openings, sign modes, another try of a unit. Each order carries who gave it.
+//! What staff order: closures, openings, sign modes, another try of a unit. Each order carries who
+//! gave it.
 
 use std::sync::Arc;
 

@@ -75,18 +75,16 @@ fn main() -> ExitCode {
             let share = wasted(&before[line], &after[line], steady);
             let missed = after[line].missed_slots_total - before[line].missed_slots_total;
             println!(
-                "{name:4}  {silent:6}  {:7.1}  {:4.1}%  {:6.1}  {:4.1}%  {:6.1}  {:11.0}  {share:7.2} %  \
-                 {missed}",
+                "{name:4}  {silent:6}  {:7.1}  {:4.1}%  {:6.1}  {:4.1}%  {:6.1}  {:11.0}  \
+                 {share:7.2} %  {missed}",
                 seen.mean, grows[0], seen.p99, grows[1], seen.max, seen.first
             );
             fine &= seen.units == usize::from(UNITS) - silent;
             fine &= *silent == 0 || grows.iter().all(|grows| grows <= percent);
         }
     }
-    println!(
-        "bars: at most 5 % beside 1 silent unit, 10 % beside 16: {}",
-        if fine { "ok" } else { "MISSED" }
-    );
+    let verdict = if fine { "ok" } else { "MISSED" };
+    println!("bars: at most 5 % beside 1 silent unit, 10 % beside 16: {verdict}");
     ExitCode::from(u8::from(!fine))
 }
 
