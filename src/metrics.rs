@@ -457,6 +457,9 @@ mod tests {
             "parkway_output_on{output=\"b1\"} 1",
             "parkway_lamps_confirmed{line=\"l1\"} 8",
             "parkway_unit_age_seconds{unit=\"u1\"} 0.4",
+            "parkway_unit_up{line=\"l1\",unit=\"u1\"} 0",
+            "parkway_units{state=\"open\"} 1",
+            "parkway_unit_exceptions_total{code=\"0b\",line=\"l1\",unit=\"u1\"} 4",
             "parkway_backlog_records{lane=\"events\"} 12",
             "parkway_allocations_total{promise=\"bay\"} 5",
             "parkway_allocations_total{promise=\"signs\"} 0",
@@ -532,7 +535,12 @@ mod tests {
             id: "l1".into(),
             last_round_trip_us: Some(3_200),
             lamps: LampsView { wanted: 9, confirmed: 8, mismatches_total: 1 },
-            units: vec![LineUnitView { id: "u1".into(), ..Default::default() }],
+            units: vec![LineUnitView {
+                id: "u1".into(),
+                state: UnitState::Open,
+                exceptions: BTreeMap::from([(0x0b, 4)]),
+                ..Default::default()
+            }],
             ..Default::default()
         };
         let lane = LaneView { lane: "events".into(), backlog_records: 12, ..Default::default() };

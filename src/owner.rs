@@ -18,7 +18,7 @@ use crate::gateway::{
     Answer, Ask, Effect, Gateway, Input, Kept, Reading, ReplyId, Snapshot, Ticket,
 };
 use crate::record::Body;
-use crate::site::{BayIx, ColourIx, Face, OutputIx, SignIx};
+use crate::site::{BayIx, ColourIx, Face, OutputIx, SignIx, UnitIx};
 use crate::store::queue::Item;
 use crate::time::{Clock, Mono, Now};
 
@@ -113,6 +113,7 @@ impl Handle {
 /// Where the owner's effects go. None of them may block.
 pub struct Ports {
     pub write: Box<dyn FnMut(SignIx, Face) + Send>,
+    pub retry: Box<dyn FnMut(UnitIx) + Send>,
     pub lamp: Box<dyn FnMut(BayIx, ColourIx) + Send>,
     pub output: Box<dyn FnMut(OutputIx, bool) + Send>,
     /// Items, the ticket of the last of them, and whether someone waits for it.
@@ -286,6 +287,7 @@ impl Owner {
         for effect in effects.drain(..) {
             match effect {
                 Effect::Write { sign, face } => (self.ports.write)(sign, face),
+                Effect::Retry { unit } => (self.ports.retry)(unit),
                 Effect::Lamp { bay, colour } => (self.ports.lamp)(bay, colour),
                 Effect::Output { output, on } => (self.ports.output)(output, on),
                 Effect::Record(record) => self.items.push(Item::Record(record)),
@@ -411,6 +413,7 @@ mod tests {
                 }),
                 lamp: Box::new(|_, _| ()),
                 output: Box::new(|_, _| ()),
+                retry: Box::new(|_| ()),
                 commit: Box::new(|_, _, _| ()),
                 durable: mark,
                 beat: Box::new(|| ()),

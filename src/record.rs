@@ -126,6 +126,8 @@ pub enum Body {
     SignMessageEnded { sign: String, by: String },
     /// A contact changed that is only noted.
     Contact { contact: String, active: bool },
+    /// Staff had a unit tried again at once.
+    UnitRetry { unit: String, by: String },
     /// A garage's fullness changed.
     GarageFullness { garage: String, from: Fullness, to: Fullness },
     /// A bay is kept out after it turned out taken.

@@ -379,6 +379,11 @@ impl Site {
         position(&self.classes, |c| c.id == id).map(ClassIx)
     }
 
+    /// Finds a unit by its id.
+    pub fn unit(&self, id: &str) -> Option<UnitIx> {
+        position(&self.units, |u| u.id == id).map(UnitIx)
+    }
+
     /// Finds a sign by its id.
     pub fn sign(&self, id: &str) -> Option<SignIx> {
         position(&self.signs, |s| s.id == id).map(SignIx)

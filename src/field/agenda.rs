@@ -125,6 +125,8 @@ pub struct Agenda {
     budget: Budget,
     link: Link,
     doing: Doing,
+    /// When that was given out.
+    since: Mono,
     delay: Delay,
     jitter: Jitter,
     quiet_until: Mono,
@@ -164,6 +166,7 @@ impl Agenda {
             budget: Budget::new(table.units.len() > 1),
             link: Link::Cut { retry_at: Mono(0) },
             doing: Doing::Nothing,
+            since: Mono(0),
             delay: Delay::new(CONNECT_FIRST_MS, CONNECT_MAX_MS),
             jitter: Jitter::new(seed),
             quiet_until: Mono(0),
@@ -243,6 +246,7 @@ impl Agenda {
     /// for a wait, which has no outcome.
     pub fn next(&mut self, now: Mono) -> Job {
         assert!(self.doing == Doing::Nothing, "one thing at a time");
+        self.since = now;
         if self.stopping.is_some() && self.signs_due().is_none_or(|due| due > now) {
             return Job::Finished;
         }
@@ -288,34 +292,34 @@ impl Agenda {
         let doing = std::mem::replace(&mut self.doing, Doing::Nothing);
         match doing {
             Doing::Connecting => {
-                self.connecting_done(now, took, outcome);
+                self.connecting_done(now, outcome);
                 None
             }
             Doing::Reading { unit } => {
                 self.quiet_until = now + self.units[unit].gap;
                 self.status.attempted = true;
                 self.note_answer(unit, at, took, &outcome);
-                self.reading_done(now, at, took, unit, outcome)
+                self.reading_done(now, at, unit, outcome)
             }
             Doing::Writing(batch) => {
                 self.quiet_until = now + self.units[batch.unit].gap;
                 self.note_answer(batch.unit, at, took, &outcome);
-                self.writing_done(now, at, took, batch, outcome);
+                self.writing_done(now, at, batch, outcome);
                 None
             }
             Doing::ReadingBack(batch) => {
                 self.quiet_until = now + self.units[batch.unit].gap;
                 self.note_answer(batch.unit, at, took, &outcome);
-                self.read_back_done(now, at, took, &batch, outcome);
+                self.read_back_done(now, at, &batch, outcome);
                 None
             }
             Doing::Nothing => unreachable!("an outcome follows a job"),
         }
     }
 
-    fn connecting_done(&mut self, now: Mono, took: Duration, outcome: Outcome) {
+    fn connecting_done(&mut self, now: Mono, outcome: Outcome) {
         if std::mem::take(&mut self.cut_by_probe) {
-            self.budget.spend(now, took);
+            self.budget.spend(now, now.since(self.since));
         }
         if let Outcome::NotConnected { why } = outcome {
             self.status.attempted = true;

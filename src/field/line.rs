@@ -66,6 +66,9 @@ impl<'a> Turns<'a> {
     /// Looks at what is new, publishes the status now and then, and says what to do.
     pub fn next(&mut self) -> Job {
         self.line.mailbox.take(|slot, values| self.agenda.want(slot, values));
+        for unit in self.line.mailbox.take_retries() {
+            self.agenda.retry(unit);
+        }
         if *self.line.stop.borrow() {
             self.agenda.stop();
         }

@@ -2,8 +2,10 @@
 //!
 //! One place a sign, lamp or output, so it never grows and never blocks; a newer value replaces
 //! an older one that was not picked up. Values stay after they were picked up: an owner that
-//! starts anew reads them all again.
+//! starts anew reads them all again. Beside them lie the units that staff want tried again, one
+//! place each as well.
 
+use std::collections::BTreeSet;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -32,6 +34,8 @@ struct Slots {
     new: Vec<usize>,
     is_new: Vec<bool>,
     rung: bool,
+    /// Units to try again, by their place on the line.
+    retries: BTreeSet<usize>,
 }
 
 impl Mailbox {
@@ -42,10 +46,16 @@ impl Mailbox {
             end += usize::from(place.width);
             starts.push(end);
         }
-        let slots = starts.len() - 1;
-        let (set, is_new) = (vec![false; slots], vec![false; slots]);
-        let slots =
-            Slots { starts, values: vec![0; end], set, new: Vec::new(), is_new, rung: false };
+        let count = starts.len() - 1;
+        let slots = Slots {
+            starts,
+            values: vec![0; end],
+            set: vec![false; count],
+            new: Vec::new(),
+            is_new: vec![false; count],
+            rung: false,
+            retries: BTreeSet::new(),
+        };
         Mailbox { slots: Mutex::new(slots), wake: Notify::new(), bell: Condvar::new() }
     }
 
@@ -61,6 +71,22 @@ impl Mailbox {
         drop(slots);
         self.wake.notify_one();
         self.bell.notify_one();
+    }
+
+    /// Leaves the wish to have a unit tried again.
+    pub fn retry(&self, unit: usize) {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.retries.insert(unit);
+        slots.rung = true;
+        drop(slots);
+        self.wake.notify_one();
+        self.bell.notify_one();
+    }
+
+    /// Hands over the units to try again.
+    pub fn take_retries(&self) -> BTreeSet<usize> {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut slots.retries)
     }
 
     /// Hands over every value that is new since the last time.

@@ -41,7 +41,7 @@ use crate::field::line::Line;
 use crate::field::mailbox::Mailbox;
 use crate::field::places::{Route, Routes};
 use crate::gateway::Reading;
-use crate::site::{BayIx, ColourIx, Face, LineIx, OutputIx, SignIx, Site};
+use crate::site::{BayIx, ColourIx, Face, LineIx, OutputIx, SignIx, Site, UnitIx};
 use crate::time::Clock;
 
 pub use status::{
@@ -70,6 +70,8 @@ struct Inner {
     lines: Vec<(Arc<Mailbox>, watch::Receiver<LineStatus>)>,
     site: Arc<Site>,
     routes: Routes,
+    /// Line and place on it of each unit.
+    units: Vec<Option<(LineIx, usize)>>,
     /// True: write what is left and end.
     flush: watch::Sender<bool>,
     /// True: end now.
@@ -96,6 +98,7 @@ pub fn start(
     let (drop_all, drop_rx) = watch::channel(false);
     let (ended_tx, ended) = mpsc::channel::<()>();
     let mut routes = Routes::new(&site);
+    let mut units = vec![None; site.units.len()];
     let (mut lines, mut owners, mut buses) = (Vec::new(), Vec::new(), Vec::new());
     let guard = runtime.enter();
     let epoch = Instant::now();
@@ -105,6 +108,9 @@ pub fn start(
         let line = LineIx(ix);
         let places = places::places(&site, line);
         routes.add(&site, line, &places);
+        for (place, unit) in table.units.iter().enumerate() {
+            units[unit.at()] = Some((line, place));
+        }
         let mailbox = Arc::new(Mailbox::new(places.iter().map(|(_, place)| place)));
         let mut status = LineStatus::new(line, &table.units);
         status.own(places.iter().map(|(owner, _)| *owner));
@@ -130,8 +136,8 @@ pub fn start(
         }
     }
     // Dropped on an error below, it ends what was started until then.
-    let inner =
-        Inner { lines, site: site.clone(), routes, flush, drop_all, ended: Mutex::new(ended) };
+    let ended = Mutex::new(ended);
+    let inner = Inner { lines, site: site.clone(), routes, units, flush, drop_all, ended };
     for owner in buses {
         bus::start(owner, drop_rx.clone(), ended_tx.clone())?;
     }
@@ -214,6 +220,13 @@ impl Field {
 
     fn put(&self, route: Route, values: &[u16]) {
         self.inner.lines[route.line.at()].0.put(route.slot, values);
+    }
+
+    /// Has a unit asked in the next sweep, whatever back-off it or its line is in. Never waits.
+    pub fn retry(&self, unit: UnitIx) {
+        if let Some((line, place)) = self.inner.units.get(unit.at()).copied().flatten() {
+            self.inner.lines[line.at()].0.retry(place);
+        }
     }
 
     /// Every line as it was within the last period, or half a second where that is longer.

@@ -10,7 +10,7 @@ use super::door::{Allocation, Answer, Ask, Effect, LeaseId, Refusal, ReplyId, Re
 use super::lease::Lease;
 use super::{Gateway, Timer, route};
 use crate::record::{Body, End, Lane, LeaseBody, Promise};
-use crate::site::{BayIx, SignKind, Site};
+use crate::site::{BayIx, SignKind, Site, UnitIx};
 
 /// How long an identified vehicle stands in a bay before its sensor must agree, in stale times:
 /// a working unit was read and debounced many times over by then.
@@ -45,6 +45,7 @@ impl Gateway {
                 let answer = Answer::Closures(self.closure_views());
                 return self.answer(reply, super::Ticket(0), answer, effects);
             }
+            Ask::Retry { unit, by } => self.retry(unit, by, effects),
             Ask::SetOutput { output, mode, by, expires_s } => {
                 self.set_output(output, mode, by, expires_s, effects)
             }
@@ -479,6 +480,13 @@ impl Gateway {
             self.signs[sign.at()].call_off(lease.id);
             self.show(sign, effects);
         }
+    }
+
+    fn retry(&mut self, unit: UnitIx, by: String, effects: &mut Vec<Effect>) -> Answer {
+        let id = self.site.units[unit.at()].id.clone();
+        self.record(Lane::Events, Body::UnitRetry { unit: id, by }, effects);
+        effects.push(Effect::Retry { unit });
+        Answer::Done
     }
 }
 

@@ -102,6 +102,8 @@ pub enum Ask {
     Open { target: Target, by: String },
     /// What is closed?
     Closures,
+    /// Staff want to know how a unit is now, whatever back-off it is in.
+    Retry { unit: UnitIx, by: String },
     /// Staff switch an output, for a time or until they set it to automatic.
     SetOutput { output: OutputIx, mode: OutputMode, by: String, expires_s: Option<u64> },
     /// Staff set a sign, for a time or until set back.
@@ -198,6 +200,8 @@ pub enum OutputMode {
 pub enum Effect {
     /// Show this on a sign. Absolute, so that the newest wins and any older may be forgotten.
     Write { sign: SignIx, face: Face },
+    /// Ask a unit in the next sweep, whatever back-off it or its line is in.
+    Retry { unit: UnitIx },
     /// Give a bay's lamp this colour. Absolute, like a face.
     Lamp { bay: BayIx, colour: ColourIx },
     /// Switch an output. Absolute, like a face.

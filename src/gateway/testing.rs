@@ -192,6 +192,7 @@ impl Story {
                 Effect::Answer { answer: given, .. } => answer = Some(given.clone()),
                 Effect::Record(_)
                 | Effect::Write { .. }
+                | Effect::Retry { .. }
                 | Effect::Lamp { .. }
                 | Effect::Output { .. } => (),
             }

@@ -134,6 +134,11 @@ impl ApiError {
         ApiError::new(StatusCode::NOT_FOUND, "unknown_output", text).blame("id", id)
     }
 
+    pub fn unknown_unit(id: &str) -> ApiError {
+        let text = "there is no such unit; GET /v1/state lists them";
+        ApiError::new(StatusCode::NOT_FOUND, "unknown_unit", text).blame("id", id)
+    }
+
     pub fn unknown_sign(id: &str) -> ApiError {
         let text = "there is no such sign; GET /v1/signs lists them";
         ApiError::new(StatusCode::NOT_FOUND, "unknown_sign", text).blame("id", id)

@@ -110,6 +110,7 @@ fn routes() -> Vec<Route> {
         (Method::PUT, "/v1/signs/{id}/mode", put(signs::set_mode)),
         (Method::PUT, "/v1/signs/{id}/message", put(signs::set_message)),
         (Method::DELETE, "/v1/signs/{id}/message", delete(signs::clear_message)),
+        (Method::POST, "/v1/units/{id}/retry", post(staff::retry)),
         (Method::GET, "/v1/state", get(state::state)),
         (Method::GET, "/v1/state/stream", get(stream::state)),
         (Method::GET, "/v1/site", get(state::site)),

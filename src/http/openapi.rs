@@ -22,6 +22,7 @@ use super::{drivers, outputs, page, signs, staff, state, stream};
         staff::closures,
         staff::close,
         staff::open,
+        staff::retry,
         outputs::list,
         outputs::set,
         signs::signs,

@@ -1,11 +1,12 @@
-//! What staff close and open. Each order carries who gave it; `signs.rs` has those for signs.
+//! What staff order of places and units: closures, openings, another try of a unit. Each order
+//! carries who gave it; `signs.rs` has those for signs.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::State;
-use axum::extract::rejection::BytesRejection;
+use axum::extract::rejection::{BytesRejection, PathRejection};
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -52,6 +53,14 @@ pub struct CloseRequest {
 pub struct OpenRequest {
     #[schema(min_length = 1, max_length = 140, example = "g01/B1/A")]
     pub target: String,
+    #[schema(min_length = 1, max_length = 64)]
+    pub by: String,
+}
+
+/// Try a unit again at once.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "the published form of what `retry` reads; a test compares the keys")]
+pub struct RetryRequest {
     #[schema(min_length = 1, max_length = 64)]
     pub by: String,
 }
@@ -107,6 +116,27 @@ pub async fn open(
     fields.end("target, by")?;
     let target = target_of(app.site(), &target)?;
     app.ask(Ask::Open { target, by }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Asks a unit in its line's next sweep, and for all that it refused before, whatever back-off it
+/// or its line is in: for whoever just repaired it.
+#[utoipa::path(post, path = "/v1/units/{id}/retry", tag = "staff", request_body = RetryRequest,
+    params(("id" = String, Path, description = "The unit's id")),
+    responses((status = 204), (status = 404, body = ErrorReply),
+        (status = 422, body = ErrorReply)))]
+pub async fn retry(
+    State(app): State<Arc<App>>,
+    id: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<StatusCode, ApiError> {
+    let id = id.map_or(String::new(), |Path(id)| id);
+    let unit = app.site().unit(&id).ok_or_else(|| ApiError::unknown_unit(&id))?;
+    let mut fields = Fields::read(&headers, body)?;
+    let by = fields.text("by", 1..=BY_CHARS_MAX)?;
+    fields.end("by")?;
+    app.ask(Ask::Retry { unit, by }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -157,6 +157,13 @@ async fn reports_and_orders_reach_the_owner_as_meant() {
             204,
             Ask::SetOutput { output, mode: OutputMode::Off, by: by(), expires_s: Some(90) },
         ),
+        (
+            "POST",
+            format!("/v1/units/{}/retry", site.units[0].id),
+            Some(json!({ "by": "Li" })),
+            204,
+            Ask::Retry { unit: crate::site::UnitIx(0), by: by() },
+        ),
     ] {
         let (got, reply) = bench.json(request(method, &path, body.map(|b| b.to_string()))).await;
         assert_eq!(got, status, "{method} {path}: {reply}");
@@ -276,7 +283,8 @@ async fn every_route_is_in_the_document_and_the_other_way_round() {
     // The table's methods are the handlers' own: each answers, and not with 405.
     let bench = Bench::new();
     for (method, path, _) in routes() {
-        let path = path.replace("{lease}", "0a1b2c3d-1").replace("{id}", "s-g01");
+        let id = if path.contains("/units/") { &bench.app.site().units[0].id } else { "s-g01" };
+        let path = path.replace("{lease}", "0a1b2c3d-1").replace("{id}", id);
         let reply = bench.send(request(method.as_str(), &path, None)).await;
         assert!(![404, 405].contains(&reply.status().as_u16()), "{method} {path}");
     }
@@ -293,6 +301,7 @@ async fn the_documents_bodies_have_the_keys_that_are_read() {
         ("OpenRequest", "POST", "/v1/openings"),
         ("ModeRequest", "PUT", "/v1/signs/s-g01/mode"),
         ("OutputRequest", "PUT", "/v1/outputs/bar-g01"),
+        ("RetryRequest", "POST", "/v1/units/zc-01/retry"),
     ] {
         let schema = &document["components"]["schemas"][name];
         let keys = schema["properties"].as_object().unwrap_or_else(|| panic!("{name}: {schema}"));

@@ -187,10 +187,12 @@ fn start(
 
 fn ports(store: &Store, field: &Field, metrics: &Metrics) -> Ports {
     let (queue, field, timer) = (store.queue(), field.clone(), metrics.step_timer());
+    let retried = field.clone();
     let (lamps, outputs) = (field.clone(), field.clone());
     let mut watchdog = Watchdog::from_env();
     Ports {
         write: Box::new(move |sign, face| field.write(sign, face)),
+        retry: Box::new(move |unit| retried.retry(unit)),
         lamp: Box::new(move |bay, colour| lamps.lamp(bay, colour)),
         output: Box::new(move |output, on| outputs.output(output, on)),
         commit: Box::new(move |items, upto, urgent| queue.push(items, upto, urgent)),

@@ -208,6 +208,7 @@ fn events() -> Vec<(Lane, Body)> {
         },
         Body::Closed { target: text("g01"), reason: text("smoke"), by: text("x"), expires_s: None },
         Body::Opened { target: text("link:a>b"), by: text("x") },
+        Body::UnitRetry { unit: text("u-07"), by: text("x") },
         Body::OutputMode {
             output: text("b-g01"),
             state: text("on"),

@@ -51,7 +51,6 @@ impl Agenda {
         &mut self,
         now: Mono,
         at: Mono,
-        took: Duration,
         unit: usize,
         outcome: Outcome,
     ) -> Option<Reading> {
@@ -78,7 +77,7 @@ impl Agenda {
             }
             Some((_, OnRead::Silent)) => {
                 self.round.failed();
-                self.failed(now, took, unit, &outcome);
+                self.failed(now, unit, &outcome);
                 return None;
             }
             Some((_, OnRead::Busy)) if state.busy_sweeps < BUSY_SWEEPS_MAX => {
@@ -173,11 +172,11 @@ impl Agenda {
     }
 
     /// The unit gave none, or none that fits.
-    pub(super) fn failed(&mut self, now: Mono, took: Duration, unit: usize, outcome: &Outcome) {
+    pub(super) fn failed(&mut self, now: Mono, unit: usize, outcome: &Outcome) {
         let state = &mut self.units[unit];
         let probe = state.breaker.is_open();
         if probe {
-            self.budget.spend(now, took);
+            self.budget.spend(now, now.since(self.since));
         }
         if state.breaker.failed(now, &mut self.jitter) == Some(Change::Opened) {
             warn!(line = self.id, unit = state.id, last = ?outcome, "unit does not answer");

@@ -2,6 +2,7 @@
 
 mod policies;
 mod shared;
+mod streams;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -54,14 +54,7 @@ impl Agenda {
         Some(job)
     }
 
-    pub(super) fn writing_done(
-        &mut self,
-        now: Mono,
-        at: Mono,
-        took: Duration,
-        batch: Batch,
-        outcome: Outcome,
-    ) {
+    pub(super) fn writing_done(&mut self, now: Mono, at: Mono, batch: Batch, outcome: Outcome) {
         let unit = batch.unit;
         let refusal = match &outcome {
             Outcome::Written => {
@@ -78,18 +71,11 @@ impl Agenda {
             Outcome::Exception(code) => (*code, policy(*code).write),
             _ => (0, OnWrite::Silent),
         };
-        self.refused_or_silent(now, took, &batch, &outcome, refusal, "a write");
+        self.refused_or_silent(now, &batch, &outcome, refusal, "a write");
     }
 
     /// What was written is read again.
-    pub(super) fn read_back_done(
-        &mut self,
-        now: Mono,
-        at: Mono,
-        took: Duration,
-        batch: &Batch,
-        outcome: Outcome,
-    ) {
+    pub(super) fn read_back_done(&mut self, now: Mono, at: Mono, batch: &Batch, outcome: Outcome) {
         let unit = batch.unit;
         let values = match outcome {
             Outcome::Words(words) => words,
@@ -97,11 +83,11 @@ impl Agenda {
             Outcome::Exception(code) => {
                 let refusal = (code, policy(code).write);
                 let what = "reading back";
-                return self.refused_or_silent(now, took, batch, &outcome, refusal, what);
+                return self.refused_or_silent(now, batch, &outcome, refusal, what);
             }
             _ => {
                 let refusal = (0, OnWrite::Silent);
-                return self.refused_or_silent(now, took, batch, &outcome, refusal, "");
+                return self.refused_or_silent(now, batch, &outcome, refusal, "");
             }
         };
         self.answered(now, unit);
@@ -127,7 +113,6 @@ impl Agenda {
     fn refused_or_silent(
         &mut self,
         now: Mono,
-        took: Duration,
         batch: &Batch,
         outcome: &Outcome,
         refusal: (u8, OnWrite),
@@ -136,7 +121,7 @@ impl Agenda {
         let unit = batch.unit;
         self.status.units[unit].write_failures_total += 1;
         match refusal {
-            (_, OnWrite::Silent) => self.failed(now, took, unit, outcome),
+            (_, OnWrite::Silent) => self.failed(now, unit, outcome),
             (_, OnWrite::Busy) if self.units[unit].busy_writes < BUSY_MAX => {
                 self.units[unit].busy_writes += 1;
                 // Absolute values only, so asking twice for what is under way does no harm.

@@ -248,14 +248,51 @@ function signWords(sign) {
   return words.join(" · ");
 }
 
+// What a unit's state means to whoever stands in front of it.
+const UNIT_SAYS = { unreached: "not reached", suspect: "suspect", open: "silent" };
+// Buttons a tile has room for; when more units are silent, it is not the units.
+const TRIES_SHOWN = 6;
+
 function lineTrouble(line, units) {
-  if (line.state !== "up") return ["bad", line.state];
+  if (line.state === "down") return ["bad", line.state];
   const names = (some) => some.map((u) => u.id).filter((id) => id !== line.id).join(", ");
-  const open = line.units.filter((u) => u.state !== "ok");
-  if (open.length) return ["warn", `${names(open)} silent`.trim()];
+  for (const state of ["open", "suspect", "unreached"]) {
+    const such = line.units.filter((u) => u.state === state);
+    if (such.length) return ["warn", `${names(such)} ${UNIT_SAYS[state]}`.trim()];
+  }
+  const less = line.units.filter((u) => u.state === "refuses");
+  const out = less.reduce((sum, u) => sum + u.left_out, 0);
+  if (less.length) return ["warn", `${names(less)} refuses${out ? ` ${plural(out, "item")}` : ""}`];
   const old = line.units.filter((u) => units.get(u.id)?.fresh === false);
   if (old.length) return ["warn", `${names(old)} not fresh`.trim()];
   return ["good", ""];
+}
+
+// An order by staff, in their name, which is asked for once.
+async function order(path, what) {
+  const by = sessionStorage.getItem("by") ?? prompt(`Your name, for the record of this order (${what})`);
+  if (!by || !by.trim()) return;
+  sessionStorage.setItem("by", by.trim().slice(0, 64));
+  const body = JSON.stringify({ by: sessionStorage.getItem("by") });
+  const headers = { "content-type": "application/json" };
+  try {
+    const reply = await fetch(path, { method: "POST", headers, body });
+    if (!reply.ok) alert(`${what}: ${(await reply.json()).error.message}`);
+  } catch (error) {
+    alert(`${what}: no contact with the gateway`);
+  }
+}
+
+function tryButton(unit) {
+  const button = make("button", "try", `try ${unit.id}`);
+  button.type = "button";
+  button.title = "Ask this unit now, whatever back-off it is in";
+  button.addEventListener("click", () => {
+    button.disabled = true;
+    setTimeout(() => { button.disabled = false; }, 3000);
+    order(`/v1/units/${encodeURIComponent(unit.id)}/retry`, `try ${unit.id}`);
+  });
+  return button;
 }
 
 function lines(state) {
@@ -266,7 +303,7 @@ function lines(state) {
     const node = make("div");
     const head = make("p", "head");
     head.append(make("span", "dot"), make("span", "", line.id));
-    node.append(head, make("p", "sub say"), make("p", "sub rest"));
+    node.append(head, make("p", "sub say"), make("p", "sub rest"), make("div", "tries"));
     node.title = line.endpoint;
     return node;
   }, (node, line) => {
@@ -277,6 +314,8 @@ function lines(state) {
     put(node.children[1], trouble || fine);
     put(node.children[2],
       `${count.format(line.timeouts_total)} late, ${count.format(line.missed_slots_total)} missed`);
+    const tries = line.units.filter((u) => u.state !== "ok").slice(0, TRIES_SHOWN);
+    keep(node.children[3], tries, (u) => u.id, tryButton, () => {});
   });
 }
 

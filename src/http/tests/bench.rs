@@ -144,6 +144,7 @@ pub fn answer(ask: &Ask) -> Answer {
         | Ask::Open { .. }
         | Ask::SetMode { .. }
         | Ask::SetOutput { .. }
+        | Ask::Retry { .. }
         | Ask::ShowMessage { .. } => Answer::Done,
     }
 }

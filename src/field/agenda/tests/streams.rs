@@ -1,0 +1,425 @@
+//! Random sites against devices that lie in every way a wire allows, in virtual time.
+//!
+//! RTU lines are played byte by byte through the codec, lines with transaction ids frame by frame.
+//! The oracle knows what each unit held when it spoke. It asserts that nothing panics or spins,
+//! that data taken for a block is what that very unit held in that very block a moment ago, and
+//! that a reading knows nothing that its own sweep did not bring. What no master can tell apart is
+//! left out: an answer that nobody waits for any more (a second one to the same request, or one of
+//! a unit that was not asked) and that has unit, function and length of the one waited for.
+//!
+//! `PARKWAY_STREAMS=1000000 cargo test --release --lib streams` plays a million answers.
+
+use std::collections::BTreeSet;
+
+use proptest::strategy::{Strategy, ValueTree};
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+
+use super::*;
+use crate::field::plan::tests::any_unit;
+use crate::field::plan::{items_per_point, points_per_item};
+use crate::field::rtu::{self, Ask, Listener, encode};
+use crate::profile::{Bays, Layout};
+use crate::site::{Framing, Parity};
+
+/// Answers in the short form: some seconds.
+const STREAMS: u64 = 20_000;
+/// Requests to one site.
+const A_SITE: u64 = 60;
+/// How often what units hold changes, in milliseconds.
+const CHANGE_MS: u64 = 400;
+
+#[test]
+fn no_stream_of_answers_makes_a_reading_that_no_unit_gave() {
+    let streams = std::env::var("PARKWAY_STREAMS").map_or(STREAMS, |n| n.parse().unwrap());
+    let mut seed = [7; 32];
+    seed[..8].copy_from_slice(&streams.to_le_bytes());
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
+    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+    let mut told = Told::default();
+    for number in 0..streams.div_ceil(A_SITE) {
+        let mut play = Play::new(&mut runner, number);
+        while play.asked < A_SITE && play.now_ms < 120_000 {
+            play.turn();
+        }
+        told.add(&play.told);
+    }
+    println!("{told:?}");
+    assert!(told.taken > streams / 4 && told.free > 1_000 && told.late > streams / 60, "{told:?}");
+}
+
+/// What was played.
+#[derive(Clone, Debug, Default)]
+struct Told {
+    sites: u64,
+    requests: u64,
+    late: u64,
+    /// Answers taken as data, and refusals.
+    taken: u64,
+    refused: u64,
+    readings: u64,
+    /// Points that a reading called free.
+    free: u64,
+    /// Second answers left out, because nobody could tell them from the one waited for.
+    alike: u64,
+}
+
+impl Told {
+    fn add(&mut self, more: &Told) {
+        self.sites += 1;
+        self.requests += more.requests;
+        self.late += more.late;
+        self.taken += more.taken;
+        self.refused += more.refused;
+        self.readings += more.readings;
+        self.free += more.free;
+        self.alike += more.alike;
+    }
+}
+
+/// Bytes on their way.
+#[derive(Clone, Debug)]
+struct Flying {
+    at_ms: u64,
+    bytes: Vec<u8>,
+    /// The request it came after, and whether it is more than the answer to that.
+    to: u64,
+    again: bool,
+    asked: Read,
+}
+
+/// A read as it was asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Read {
+    address: u8,
+    table: Table,
+    first: u16,
+    count: u16,
+}
+
+impl Read {
+    fn ask(self) -> Ask<'static> {
+        Ask::Read { table: self.table, first: self.first, count: self.count }
+    }
+
+    /// Whether an answer to this looks like one to the other.
+    fn is_like(self, other: Read) -> bool {
+        let length = |read: Read| rtu::answer_len(read.ask());
+        (self.address, self.table, length(self)) == (other.address, other.table, length(other))
+            && (self.first, self.count) != (other.first, other.count)
+    }
+}
+
+struct Play {
+    agenda: Agenda,
+    site: Arc<Site>,
+    random: Jitter,
+    timeout_ms: u64,
+    now_ms: u64,
+    asked: u64,
+    flying: Vec<Flying>,
+    /// Requests that got an answer.
+    answered: BTreeSet<u64>,
+    /// What a unit said: the read it answered, and when it looked.
+    said: Vec<(Read, u64)>,
+    /// The sweep under way, and what was taken in it from each unit.
+    sweep: u64,
+    taken: BTreeMap<u8, Vec<(Read, Vec<u16>)>>,
+    told: Told,
+}
+
+impl Play {
+    fn new(runner: &mut TestRunner, number: u64) -> Play {
+        let mut random = Jitter::new(number);
+        let units = 1 + random.below(4) as usize;
+        let timeout_ms = 40 + random.below(260);
+        let mut made = Arc::unwrap_or_clone(site(units, profile(None, None), 0));
+        made.profiles.clear();
+        for n in 0..units {
+            let (profile, bays) = any_unit().new_tree(runner).unwrap().current();
+            let unit = &mut made.units[n];
+            (unit.address, unit.profile, unit.bays) = (n as u8 + 1, n as u32, bays);
+            unit.timeout_ms = timeout_ms as u32;
+            made.profiles.push(profile);
+        }
+        made.lines[0].period_ms = 50 + random.below(1_500) as u32;
+        if random.below(3) > 0 {
+            let framing = Framing { baud: 19_200, parity: Parity::None, stop_bits: 1 };
+            made.lines[0].wire = Wire::RtuTcp { endpoint: "127.0.0.1:1".into(), framing };
+        }
+        let status = LineStatus::new(LineIx(0), &made.lines[0].units);
+        Play {
+            agenda: Agenda::new(&made, LineIx(0), Mono(0), number, status),
+            site: Arc::new(made),
+            random,
+            timeout_ms,
+            now_ms: 0,
+            asked: 0,
+            flying: Vec::new(),
+            answered: BTreeSet::new(),
+            said: Vec::new(),
+            sweep: 0,
+            taken: BTreeMap::new(),
+            told: Told::default(),
+        }
+    }
+
+    fn turn(&mut self) {
+        if self.random.below(50) == 0 {
+            self.agenda.retry(self.random.below(5) as usize);
+        }
+        let began_ms = self.now_ms;
+        let outcome = match self.agenda.next(Mono(0).plus_ms(began_ms)) {
+            Job::Wait { until } => {
+                // Nothing to read at all: nothing to play either.
+                let until = until.map_or(u64::MAX / 2, |until| until.0.div_ceil(1_000_000));
+                assert!(until > began_ms, "a wait into the past would spin");
+                self.now_ms = until;
+                return;
+            }
+            Job::Connect => {
+                self.now_ms += 1;
+                if self.agenda.transactions {
+                    self.flying.clear();
+                }
+                Outcome::Connected
+            }
+            Job::Read { address, table, first, count } => {
+                self.read(Read { address, table, first, count })
+            }
+            job => panic!("no site has signs, yet {job:?}"),
+        };
+        let now = Mono(0).plus_ms(self.now_ms);
+        if let Some(reading) = self.agenda.done(now, now, Duration::ZERO, outcome) {
+            self.told.readings += 1;
+            self.judge_reading(&reading);
+        }
+    }
+
+    /// One exchange: what the unit does, and what the line makes of it.
+    fn read(&mut self, read: Read) -> Outcome {
+        self.asked += 1;
+        self.told.requests += 1;
+        let begun = self.agenda.units[usize::from(read.address) - 1].reads.asked();
+        assert_eq!(begun.map(|block| (block.first, block.count)), Some((read.first, read.count)));
+        if self.agenda.status.sweeps_total != self.sweep {
+            (self.sweep, self.taken) = (self.agenda.status.sweeps_total, BTreeMap::new());
+        }
+        let asked_ms = self.now_ms;
+        let by_ms = asked_ms + self.timeout_ms;
+        self.flying.retain(|flying| flying.at_ms >= asked_ms);
+        self.answer(read);
+        self.flying.sort_by_key(|flying| flying.at_ms);
+        let mut listener = Listener::new(read.address, read.ask());
+        let mut outcome = None;
+        while let Some(next) = self.flying.first().filter(|next| next.at_ms < by_ms).cloned() {
+            self.flying.remove(0);
+            let unasked = next.again || self.answered.contains(&next.to);
+            if unasked && next.to != self.asked && next.asked.is_like(read) {
+                self.told.alike += 1;
+                continue;
+            }
+            self.now_ms = next.at_ms.max(self.now_ms);
+            outcome = match (self.agenda.transactions, listener.take(&next.bytes)) {
+                // A frame with another transaction id, or one that does not fit, ends it.
+                (true, None) => Some(Outcome::Nonsense { why: "misfit".into() }),
+                (true, Some(_)) if next.to != self.asked => {
+                    Some(Outcome::Nonsense { why: "transaction".into() })
+                }
+                (_, answer) => answer.map(|answer| self.judge_answer(read, asked_ms, answer)),
+            };
+            if outcome.is_some() {
+                self.answered.insert(self.asked);
+                break;
+            }
+        }
+        let outcome = outcome.unwrap_or_else(|| {
+            self.now_ms = by_ms;
+            let heard = listener.heard();
+            match heard.misfits + heard.noise {
+                0 => Outcome::Silent,
+                _ => Outcome::Nonsense { why: "noise".into() },
+            }
+        });
+        let ends = matches!(outcome, Outcome::Silent | Outcome::Nonsense { .. });
+        if self.agenda.transactions && ends {
+            self.flying.clear();
+        }
+        outcome
+    }
+
+    /// What the unit sends, now or later.
+    fn answer(&mut self, read: Read) {
+        let (now_ms, timeout_ms) = (self.now_ms, self.timeout_ms);
+        let soon_ms = now_ms + self.random.below(timeout_ms);
+        // Up to three time-outs after its own.
+        let late_ms = now_ms + timeout_ms + self.random.below(3 * timeout_ms);
+        let true_frame = self.frame(read, soon_ms);
+        match self.random.below(20) {
+            0..9 => self.send(soon_ms, true_frame, read, false),
+            9 | 10 => {
+                self.told.late += 1;
+                self.send(late_ms, true_frame, read, false);
+            }
+            11 => (),
+            12 => {
+                let code = self.random.below(13) as u8;
+                let function = true_frame[1] | 0x80;
+                self.send(soon_ms, summed(vec![read.address, function, code]), read, false);
+            }
+            13 => {
+                self.send(soon_ms, true_frame.clone(), read, false);
+                let again_ms = soon_ms + self.random.below(4 * timeout_ms);
+                self.send(again_ms, true_frame, read, true);
+            }
+            14 => {
+                let length = 1 + self.random.below(true_frame.len() as u64 - 1) as usize;
+                self.send(soon_ms, true_frame[..length].to_vec(), read, false);
+            }
+            15 => {
+                // Another unit speaks: it holds something else there.
+                let stranger = Read { address: read.address % 4 + 1, ..read };
+                let frame = self.frame(stranger, soon_ms);
+                self.send(soon_ms, frame, stranger, true);
+            }
+            16 => {
+                // Of another number of bytes: in a byte, 7 bits look like 8.
+                let step = if read.table.is_bits() { 8 } else { 1 };
+                let more = self.random.below(2) == 0 || read.count <= step;
+                let count = if more { read.count + step } else { read.count - step };
+                let frame = self.frame(Read { count, ..read }, soon_ms);
+                self.send(soon_ms, frame, read, false);
+            }
+            17 => {
+                let length = 1 + self.random.below(80) as usize;
+                let noise = self.noise(length);
+                self.send(soon_ms, noise, read, false);
+            }
+            18 => {
+                let mut bytes = self.noise(5);
+                bytes.extend(true_frame);
+                self.send(soon_ms, bytes, read, false);
+            }
+            _ => {
+                let mut bytes = true_frame;
+                let at = self.random.below(bytes.len() as u64) as usize;
+                bytes[at] ^= 1 << self.random.below(8);
+                self.send(soon_ms, bytes, read, false);
+            }
+        }
+    }
+
+    fn send(&mut self, at_ms: u64, bytes: Vec<u8>, asked: Read, again: bool) {
+        self.flying.push(Flying { at_ms, bytes, to: self.asked, again, asked });
+    }
+
+    fn noise(&mut self, length: usize) -> Vec<u8> {
+        (0..length).map(|_| self.random.below(256) as u8).collect()
+    }
+
+    /// A true answer of a unit that looks at its registers now or at the time it speaks.
+    fn frame(&mut self, read: Read, at_ms: u64) -> Vec<u8> {
+        self.said.push((read, at_ms));
+        let held: Vec<u16> = (0..read.count).map(|n| holds(read, n, at_ms)).collect();
+        let mut frame = vec![read.address, encode(read.address, read.ask())[1], 0];
+        if read.table.is_bits() {
+            let byte = |bits: &[u16]| bits.iter().rev().fold(0, |byte, bit| byte << 1 | *bit as u8);
+            frame.extend(held.chunks(8).map(byte));
+        } else {
+            frame.extend(held.iter().flat_map(|word| word.to_be_bytes()));
+        }
+        frame[2] = (frame.len() - 3) as u8;
+        summed(frame)
+    }
+
+    /// Data may only be what this unit held in this block when it was asked, or a little before.
+    fn judge_answer(&mut self, read: Read, asked_ms: u64, answer: rtu::Answer) -> Outcome {
+        let (values, outcome) = match answer {
+            rtu::Answer::Exception(code) => {
+                self.told.refused += 1;
+                return Outcome::Exception(code);
+            }
+            rtu::Answer::Bits(bits) => {
+                (bits.iter().map(|bit| u16::from(*bit)).collect(), Outcome::Bits(bits))
+            }
+            rtu::Answer::Words(words) => (words.clone(), Outcome::Words(words)),
+            rtu::Answer::Written => panic!("a read was answered as a write"),
+        };
+        let values: Vec<u16> = values;
+        self.told.taken += 1;
+        let fresh_ms = asked_ms.saturating_sub(5 * self.timeout_ms);
+        let is_true = self.said.iter().rev().any(|(said, at_ms)| {
+            *said == read
+                && *at_ms >= fresh_ms
+                && (0..read.count).all(|n| holds(read, n, *at_ms) == values[usize::from(n)])
+        });
+        assert!(is_true, "{read:?} at {} ms was given what it never said", self.now_ms);
+        self.taken.entry(read.address).or_default().push((read, values));
+        outcome
+    }
+
+    /// A reading may only know what this sweep brought.
+    fn judge_reading(&mut self, reading: &Reading) {
+        let unit = reading.unit.at();
+        let taken = self.taken.remove(&(unit as u8 + 1)).unwrap_or_default();
+        let value = |table: Table, at: usize| {
+            taken.iter().find_map(|(read, values)| {
+                let offset = at.checked_sub(read.first.into())?;
+                (read.table == table).then(|| values.get(offset).copied()).flatten()
+            })
+        };
+        let Some(bays) = &self.site.profile(reading.unit).bays else {
+            assert!(reading.known.iter().all(|known| *known == 0));
+            return;
+        };
+        let wired: BTreeSet<usize> = (self.site.units[unit].bays.iter().enumerate())
+            .filter_map(|(point, bay)| bay.map(|_| point))
+            .collect();
+        for point in 0..reading.known.len() * 64 {
+            let bit = |words: &[u64]| words[point / 64] >> (point % 64) & 1 == 1;
+            if !bit(&reading.known) {
+                assert!(!bit(&reading.occupied), "occupied but not known");
+                continue;
+            }
+            self.told.free += u64::from(!bit(&reading.occupied));
+            let came = came(bays, point, &value);
+            assert!(wired.contains(&point) && came.is_some(), "point {point} was made up");
+            if let Some(Some(occupied)) = came {
+                assert_eq!(bit(&reading.occupied), occupied, "point {point} of unit {unit}");
+            }
+        }
+    }
+}
+
+/// What came for a point: `None` where nothing did, `Some(None)` where its layout has a memory or
+/// flags of its own, which `decode` holds itself to.
+fn came(
+    bays: &Bays,
+    point: usize,
+    value: &dyn Fn(Table, usize) -> Option<u16>,
+) -> Option<Option<bool>> {
+    let item = point / usize::from(points_per_item(bays));
+    let word =
+        value(bays.table, usize::from(bays.base) + item * usize::from(items_per_point(bays)))?;
+    if let Some(base) = bays.fault_base {
+        value(bays.table, usize::from(base) + item)?;
+    }
+    Some(match bays.layout {
+        Layout::Bits if bays.table.is_bits() => Some(word == 1),
+        Layout::Bits => Some(word >> (point % 16) & 1 == 1),
+        Layout::Values { occupied, .. } => Some(word == occupied),
+        Layout::Flags { .. } | Layout::Distance(_) => None,
+    })
+}
+
+/// What a unit holds in an item of a block at a time.
+fn holds(read: Read, n: u16, at_ms: u64) -> u16 {
+    let place = u64::from(read.address) << 40 | (read.table as u64) << 32;
+    let at = u64::from(read.first + n) << 8;
+    let word = Jitter::new(place ^ at ^ (at_ms / CHANGE_MS) << 48).below(6) as u16;
+    if read.table.is_bits() { word & 1 } else { word }
+}
+
+fn summed(mut frame: Vec<u8>) -> Vec<u8> {
+    frame.extend(rtu::crc(&frame).to_le_bytes());
+    frame
+}
