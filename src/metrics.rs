@@ -247,6 +247,14 @@ fn leases(page: &mut Page, snapshot: &Snapshot) {
     }
 }
 
+const UNIT_STATES: [(UnitState, &str); 5] = [
+    (UnitState::Unreached, "unreached"),
+    (UnitState::Ok, "ok"),
+    (UnitState::Refuses, "refuses"),
+    (UnitState::Suspect, "suspect"),
+    (UnitState::Open, "open"),
+];
+
 fn lines(page: &mut Page, snapshot: &Snapshot, status: &Status) {
     for line in &status.lines {
         let id = ("line", line.id.as_str());
@@ -267,10 +275,22 @@ fn lines(page: &mut Page, snapshot: &Snapshot, status: &Status) {
         }
         for unit in &line.units {
             let labels = [id, ("unit", unit.id.as_str())];
-            page.set("parkway_unit_up", &labels, flag(unit.state == UnitState::Ok));
+            let up = matches!(unit.state, UnitState::Ok | UnitState::Refuses);
+            page.set("parkway_unit_up", &labels, flag(up));
             page.set("parkway_unit_timeouts_total", &labels, number(unit.timeouts_total));
-            page.set("parkway_unit_exceptions_total", &labels, number(unit.exceptions_total));
+            for (code, count) in &unit.exceptions {
+                let code = format!("{code:02x}");
+                let labels = [labels[0], labels[1], ("code", code.as_str())];
+                page.set("parkway_unit_exceptions_total", &labels, number(*count));
+            }
+            page.set("parkway_unit_blocks_cut", &labels, unit.blocks_cut.into());
+            page.set("parkway_unit_left_out_items", &labels, unit.left_out.into());
         }
+    }
+    for (state, name) in UNIT_STATES {
+        let units = status.lines.iter().flat_map(|line| &line.units);
+        let count = units.filter(|unit| unit.state == state).count();
+        page.set("parkway_units", &[("state", name)], number(count as u64));
     }
     for unit in &snapshot.units {
         let id = ("unit", unit.id.as_str());

@@ -239,15 +239,16 @@ impl Owner {
 
     fn wait(&self) -> Duration {
         let answer = self.waiting.front().map(|waiting| waiting.by);
-        let due = [self.gateway.due(), answer].into_iter().flatten().min();
-        let due = due.map_or(IDLE, |due| self.clock.wait(due));
+        let answer = answer.map_or(IDLE, |by| self.clock.wait(by));
+        // Units that answered together fall due together: one turn for all of them.
+        let due = self.gateway.due().map_or(IDLE, |due| self.clock.wait(due).max(GATHER));
         let beat = if self.changed { BEAT } else { IDLE };
         let beat = beat.saturating_sub(self.published.elapsed());
         let gathered = self
             .gathering
             .as_ref()
             .map_or(IDLE, |(until, _)| until.saturating_duration_since(Instant::now()));
-        due.min(beat).min(gathered)
+        due.min(answer).min(beat).min(gathered)
     }
 
     /// A time has come: that of the readings, or another.
@@ -428,6 +429,8 @@ mod tests {
                 occupied: vec![0],
                 known: vec![u64::MAX],
                 counters: vec![0, 0],
+                contacts: 0,
+                contacts_known: 0,
             };
             self.readings.send(reading).await.unwrap();
             let mut follow = self.handle.follow();

@@ -4,9 +4,15 @@
 //! sentinels and bit meanings, so that no register number stands in Rust. `field` plans its
 //! requests from it, `field/decode.rs` turns words into [`crate::gateway::Reading`].
 
+mod read;
+mod vector;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+
+pub use read::{Bays, Contacts, Counters, Distance, Layout, Meaning, Number, WordOrder};
+pub use vector::{Run, Shown, Switched, Vector};
 
 use crate::site::{Face, Turn};
 
@@ -51,55 +57,14 @@ pub struct Profile {
     pub source: String,
     pub bays: Option<Bays>,
     pub counters: Option<Counters>,
+    pub contacts: Option<Contacts>,
     pub sign: Option<Display>,
     pub callout: Option<Display>,
     pub lamps: Option<Lamps>,
     pub outputs: Option<Outputs>,
-}
-
-/// Bay detectors behind the unit.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Bays {
-    pub table: Table,
-    /// Address of point 0.
-    pub base: u16,
-    /// How many detectors the unit can have, 1 to 2,000.
-    pub points: u16,
-    pub layout: Layout,
-    /// Address of the fault flags, packed like the detectors; absent where there are none.
-    pub fault_base: Option<u16>,
-    /// The most items the unit answers in one read; the spec's limit where absent.
-    pub block_max: Option<u16>,
-}
-
-/// How detectors lie in their table.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "kind", deny_unknown_fields)]
-pub enum Layout {
-    /// One bit a bay; in registers, bit 0 of the first register is point 0. 1 = occupied.
-    Bits,
-    /// One register a bay; every value but these two is unknown.
-    Values { free: u16, occupied: u16 },
-}
-
-/// Vehicle counters, two registers each.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Counters {
-    pub table: Table,
-    pub base: u16,
-    /// How many counters, 1 to 32.
-    pub count: u16,
-    pub word_order: WordOrder,
-}
-
-/// Which half of a 32-bit value stands at the lower address.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum WordOrder {
-    HighFirst,
-    LowFirst,
+    /// What registers must mean and faces must become: see `field/vector.rs`.
+    #[serde(default, rename = "vector")]
+    pub vectors: Vec<Vector>,
 }
 
 /// Displays behind the unit; always in holding registers.

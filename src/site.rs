@@ -4,6 +4,7 @@
 //! named by index (`BayIx`, `GarageIx`, ...) and every index is in range. Nothing here changes
 //! while the daemon runs: what does (states, leases, closures) lives in `gateway`.
 
+mod contact;
 mod sign;
 mod switched;
 mod wire;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::profile::{Display, Profile};
 
+pub use contact::{Contact, ContactKind};
 pub use sign::{DAY_MINUTES, Face, Schedule, ScheduleMode, Sign, SignKind, Turn};
 pub use switched::{GarageState, LampState, LampTable, Output, OutputKind, OutputStop, ZoneLamps};
 pub use wire::{Framing, Parity, Wire};
@@ -63,6 +65,8 @@ index! {
     SignIx;
     /// A switched output.
     OutputIx;
+    /// A contact.
+    ContactIx;
     /// A colour that a lamp can have.
     ColourIx;
 }
@@ -91,6 +95,7 @@ pub struct Site {
     pub profiles: Vec<Profile>,
     pub signs: Vec<Sign>,
     pub outputs: Vec<Output>,
+    pub contacts: Vec<Contact>,
     pub lamps: LampTable,
 }
 
@@ -359,6 +364,11 @@ impl Site {
     /// Finds a sign by its id.
     pub fn sign(&self, id: &str) -> Option<SignIx> {
         position(&self.signs, |s| s.id == id).map(SignIx)
+    }
+
+    /// Finds a contact by its id.
+    pub fn contact(&self, id: &str) -> Option<ContactIx> {
+        position(&self.contacts, |c| c.id == id).map(ContactIx)
     }
 
     /// Finds an output by its id.

@@ -4,6 +4,8 @@
 //! Each adapter keeps its own counters in its own way; `run.rs` copies them into these structs.
 //! So observers depend on no adapter, and an adapter can be rewritten without touching a page.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -100,15 +102,25 @@ pub struct LineUnitView {
     pub state: UnitState,
     pub timeouts_total: u64,
     pub exceptions_total: u64,
+    /// The same by exception code.
+    pub exceptions: BTreeMap<u8, u64>,
+    /// Blocks read in pieces, because the unit refuses the whole.
+    pub blocks_cut: u32,
+    /// Registers and bits that it refuses even alone; what they say is unknown.
+    pub left_out: u32,
 }
 
-/// A unit's breaker.
+/// Whether a unit answers.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum UnitState {
-    /// Asked in every sweep.
+    /// Nothing is known: its line is down, or it was not asked since that came up.
     #[default]
+    Unreached,
+    /// It answered last time.
     Ok,
+    /// It answered last time, and refuses part of what it is asked for.
+    Refuses,
     /// It failed once or twice in a row.
     Suspect,
     /// Only probed, with back-off, so that it makes nobody else late.

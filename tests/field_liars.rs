@@ -13,7 +13,9 @@ use parkway::field::{self, Field, LineState, UnitState};
 use parkway::gateway::Reading;
 use parkway::site::{Site, Wire};
 use parkway::time::Clock;
-use peer::{Act, LineOf, Peer, Seen, answer, exception, frame, is_true, occupied, site};
+use peer::{
+    Act, LineOf, Peer, Seen, answer, bind_again, exception, frame, is_true, occupied, site,
+};
 use tokio::sync::mpsc::{Receiver, channel, error::TryRecvError};
 
 const PERIOD: Duration = Duration::from_millis(100);
@@ -201,17 +203,6 @@ fn assert_true(readings: &[Reading], addresses: &[u8]) {
     for reading in readings {
         assert!(is_true(reading, addresses[reading.unit.at()]), "{reading:?}");
     }
-}
-
-/// The port of a peer that just stopped; its listener may take a moment to go.
-fn bind_again(address: std::net::SocketAddr) -> TcpListener {
-    for _ in 0..100 {
-        if let Ok(listener) = TcpListener::bind(address) {
-            return listener;
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    panic!("{address} stays in use");
 }
 
 /// A started field and its readings.

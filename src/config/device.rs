@@ -1,9 +1,12 @@
 //! The rules for devices: what a profile may say, and what its displays can show.
 
+mod reads;
+
 use super::check::Rules;
 use super::file::SignKindName;
 use super::writing;
-use crate::profile::{Format, Layout, Profile, Table};
+use crate::field::vector;
+use crate::profile::{Format, Profile};
 use crate::site::{Face, Turn};
 
 /// What a sign shows when the gateway does not know: never 0 and never FULL.
@@ -61,42 +64,28 @@ pub fn fits(rules: &mut Rules, key: &str, format: Format, face: &Face, kind: Sig
 
 /// What holds for every device profile.
 pub fn profile(rules: &mut Rules, key: &str, profile: &Profile) {
-    let Profile { id: _, source, bays, counters, sign, callout, lamps, outputs } = profile;
+    let before = rules.problems.len();
+    let Profile { id: _, source, bays, counters, contacts, sign, callout, lamps, outputs, vectors } =
+        profile;
     if source.trim().is_empty() {
         rules.refuse(format!("{key}.source"), "is empty: say where the register map comes from");
     }
-    let reads = bays.is_some() || counters.is_some();
+    let reads = bays.is_some() || counters.is_some() || contacts.is_some();
     let writes = sign.is_some() || callout.is_some() || lamps.is_some() || outputs.is_some();
     if !reads && !writes {
-        let text = "describes nothing: it has no bays, counters, sign, callout, lamps or outputs";
+        let text = "describes nothing: it has no bays, counters, contacts, sign, callout, lamps \
+                    or outputs";
         rules.refuse(key, text);
     }
     writing::profile(rules, key, profile);
-    if let Some(bays) = bays {
-        let key = format!("{key}.bays");
-        rules.range(format!("{key}.points"), bays.points, 1, 2_000);
-        let most = bays.table.read_max();
-        rules.range(format!("{key}.block_max"), bays.block_max.unwrap_or(most), 1, most);
-        if bays.table.is_bits() && bays.layout != Layout::Bits {
-            rules.refuse(format!("{key}.layout"), "must be \"bits\" in a table of bits");
-        }
-        let one_a_point = bays.table.is_bits() || bays.layout != Layout::Bits;
-        let items = if one_a_point { bays.points } else { bays.points.div_ceil(16) };
-        for (name, base) in [("base", Some(bays.base)), ("fault_base", bays.fault_base)] {
-            if base.is_some_and(|base| u32::from(base) + u32::from(items) > 65_536) {
-                rules.refuse(format!("{key}.{name}"), "the points run past address 65535");
-            }
-        }
+    if let Some(part) = bays {
+        reads::bays(rules, &format!("{key}.bays"), part);
     }
-    if let Some(counters) = counters {
-        let key = format!("{key}.counters");
-        rules.range(format!("{key}.count"), counters.count, 1, 32);
-        if !matches!(counters.table, Table::Input | Table::Holding) {
-            rules.refuse(format!("{key}.table"), "counters live in registers, not in bits");
-        }
-        if u32::from(counters.base) + 2 * u32::from(counters.count) > 65_536 {
-            rules.refuse(format!("{key}.base"), "the counters run past address 65535");
-        }
+    if let Some(part) = counters {
+        reads::counters(rules, &format!("{key}.counters"), part);
+    }
+    if let Some(part) = contacts {
+        reads::contacts(rules, &format!("{key}.contacts"), part);
     }
     for (name, display) in [("sign", sign), ("callout", callout)] {
         let Some(display) = display else { continue };
@@ -111,6 +100,12 @@ pub fn profile(rules: &mut Rules, key: &str, profile: &Profile) {
             u32::from(display.base) + u32::from(display.stride) * u32::from(display.displays);
         if last > 65_536 {
             rules.refuse(format!("{key}.base"), "the displays run past address 65535");
+        }
+    }
+    // Only what holds by all rules can be planned and read.
+    if !vectors.is_empty() && rules.problems.len() == before {
+        for (name, why) in vector::failures(profile) {
+            rules.refuse(format!("{key}.vector[{name}]"), why);
         }
     }
 }

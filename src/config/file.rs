@@ -10,7 +10,8 @@ use serde::Deserialize;
 
 use crate::profile::Profile;
 use crate::site::{
-    GarageState, LampState, LinkKind, NodeKind, OutputKind, OutputStop, Parity, ScheduleMode, Turn,
+    ContactKind, GarageState, LampState, LinkKind, NodeKind, OutputKind, OutputStop, Parity,
+    ScheduleMode, Turn,
 };
 
 /// The main file.
@@ -45,6 +46,8 @@ pub struct MainFile {
     pub signs: Vec<SignTable>,
     #[serde(default, rename = "output")]
     pub outputs: Vec<OutputTable>,
+    #[serde(default, rename = "contact")]
+    pub contacts: Vec<ContactTable>,
     /// First rule that fits wins.
     #[serde(default, rename = "lamp")]
     pub lamps: Vec<LampTable>,
@@ -64,6 +67,8 @@ pub struct PartFile {
     pub signs: Vec<SignTable>,
     #[serde(default, rename = "output")]
     pub outputs: Vec<OutputTable>,
+    #[serde(default, rename = "contact")]
+    pub contacts: Vec<ContactTable>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -305,6 +310,31 @@ pub struct ScheduleTable {
     /// "HH:MM", up to "24:00"; before `from` it is the next day's.
     pub to: String,
     pub mode: ScheduleMode,
+}
+
+/// An input that says something of the whole site or a part of it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ContactTable {
+    pub id: String,
+    pub name: Option<String>,
+    pub unit: String,
+    /// Which of the unit's contacts.
+    pub index: u16,
+    pub kind: ContactKind,
+    /// Of kind "fire": garages, levels or zones that are closed while it is active.
+    pub closes: Option<Vec<String>>,
+    #[serde(default)]
+    pub active: ActiveName,
+}
+
+/// Which state of a contact is the active one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ActiveName {
+    #[default]
+    Closed,
+    Open,
 }
 
 /// A relay that follows the state of a garage.

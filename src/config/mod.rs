@@ -7,6 +7,7 @@
 mod check;
 mod device;
 mod file;
+pub mod shipped;
 mod weave;
 mod writing;
 

@@ -1,41 +1,53 @@
 //! From a sweep's blocks to a [`Reading`]: what is occupied, and what is known at all.
 //!
-//! Missing is not free. A point is known only if its own word came, says one of the two things it
+//! Missing is not free. A point is known only if its own item came, says one of the two things it
 //! can say, and its fault flag came too and is clear; everything else is unknown. A default of 0
-//! would read "free" and send a car to an occupied bay.
+//! would read "free" and send a car to an occupied bay. The same holds for contacts and counters.
 //!
-//! Detectors are packed 64 to a word as they come, without a loop over bays.
+//! Packed detectors go 64 to a word as they come, without a loop over bays.
+
+mod range;
 
 use crate::field::plan::{Block, Kind, points_per_item};
 use crate::gateway::Reading;
-use crate::profile::{Layout, Profile, WordOrder};
+use crate::profile::{Counters, Layout, Profile, WordOrder};
 use crate::site::{BayIx, UnitIx};
 use crate::time::Mono;
+use range::Ranges;
 
 /// Gathers the blocks of one unit's sweep; used again for the next.
 #[derive(Clone, Debug)]
 pub struct Sweep {
-    shape: Shape,
+    rule: Rule,
+    /// Points in one item: 16 where bits are packed in registers.
+    packed: bool,
+    has_faults: bool,
     /// Points that a bay is wired to.
     wired: Vec<u64>,
     occupied: Vec<u64>,
-    /// Points whose word came and says free or occupied.
+    /// Points whose item came and says free or occupied.
     said: Vec<u64>,
     /// Points whose fault flag came and is clear.
     sound: Vec<u64>,
+    ranges: Option<Ranges>,
+    counter: Option<Counters>,
     counters: Vec<u32>,
     /// A bit a counter: it came in this sweep.
     counted: u32,
+    contacts: u64,
+    contacts_known: u64,
+    /// Contacts that the profile has.
+    contacts_all: u64,
     any: bool,
 }
 
-/// What of the profile decoding needs.
+/// What one item says of a point.
 #[derive(Clone, Copy, Debug)]
-struct Shape {
-    layout: Layout,
-    points_per_item: u16,
-    has_faults: bool,
-    word_order: WordOrder,
+enum Rule {
+    Bits,
+    Values { free: u16, occupied: u16 },
+    Flags { detect: u16, faults: u16 },
+    Distance,
 }
 
 /// A block's items as they came.
@@ -51,32 +63,43 @@ impl Sweep {
         for (point, _) in bays.iter().enumerate().filter(|(_, bay)| bay.is_some()) {
             wired[point / 64] |= 1 << (point % 64);
         }
-        let shape = Shape {
-            layout: profile.bays.as_ref().map_or(Layout::Bits, |bays| bays.layout),
-            points_per_item: profile.bays.as_ref().map_or(1, points_per_item),
-            has_faults: profile.bays.as_ref().is_some_and(|bays| bays.fault_base.is_some()),
-            word_order: profile.counters.as_ref().map_or(WordOrder::HighFirst, |c| c.word_order),
+        let layout = profile.bays.as_ref().map(|bays| &bays.layout);
+        let ranges = match layout {
+            Some(Layout::Distance(distance)) => Some(Ranges::new(distance, wired.len())),
+            Some(Layout::Bits | Layout::Values { .. } | Layout::Flags { .. }) | None => None,
         };
         let zeros = vec![0; wired.len()];
         let counters = vec![0; profile.counters.as_ref().map_or(0, |c| usize::from(c.count))];
         Sweep {
-            shape,
+            rule: layout.map_or(Rule::Bits, Rule::of),
+            packed: profile.bays.as_ref().is_some_and(|bays| points_per_item(bays) == 16),
+            has_faults: profile.bays.as_ref().is_some_and(|bays| bays.fault_base.is_some()),
             wired,
             occupied: zeros.clone(),
             said: zeros.clone(),
             sound: zeros,
+            ranges,
+            counter: profile.counters.clone(),
             counters,
             counted: 0,
+            contacts: 0,
+            contacts_known: 0,
+            contacts_all: profile.contacts.as_ref().map_or(0, |c| low(c.count.into())),
             any: false,
         }
     }
 
-    /// Forgets everything: a new sweep begins.
+    /// Forgets what came in the last sweep: a new one begins.
     pub fn begin(&mut self) {
         for words in [&mut self.occupied, &mut self.said, &mut self.sound] {
             words.fill(0);
         }
+        if let Some(ranges) = &mut self.ranges {
+            ranges.begin();
+        }
         self.counted = 0;
+        self.contacts = 0;
+        self.contacts_known = 0;
         self.any = false;
     }
 
@@ -102,17 +125,18 @@ impl Sweep {
                         self.pack(kind, at, chunk.len(), pack_bits(chunk));
                     }
                 }
-                (kind, Items::Words(words)) if self.shape.points_per_item == 16 => {
+                (kind, Items::Words(words)) if kind == Kind::Contacts || self.packed => {
                     for (chunk, at) in words[range].chunks(4).zip((number..).step_by(64)) {
                         self.pack(kind, at, chunk.len() * 16, pack_words(chunk));
                     }
                 }
-                (kind, Items::Words(words)) => self.values(kind, number, &words[range]),
+                (Kind::Fault, Items::Words(words)) => self.faults(number, &words[range]),
+                (_, Items::Words(words)) => self.values(number, &words[range]),
             }
         }
     }
 
-    /// Up to 64 flags from point `at` on.
+    /// Up to 64 flags from point or contact `at` on.
     fn pack(&mut self, kind: Kind, at: usize, count: usize, flags: u64) {
         match kind {
             Kind::Detect => {
@@ -120,41 +144,53 @@ impl Sweep {
                 put(&mut self.said, at, count, u64::MAX);
             }
             Kind::Fault => put(&mut self.sound, at, count, !flags),
+            Kind::Contacts => {
+                put(std::slice::from_mut(&mut self.contacts), at, count, flags);
+                put(std::slice::from_mut(&mut self.contacts_known), at, count, u64::MAX);
+            }
             Kind::Counters => (),
         }
     }
 
-    /// One register a point.
-    fn values(&mut self, kind: Kind, number: usize, words: &[u16]) {
+    /// One register a point with its fault flag: any value but 0 is a fault.
+    fn faults(&mut self, number: usize, words: &[u16]) {
         for (chunk, at) in words.chunks(64).zip((number..).step_by(64)) {
-            let flags = |says: &dyn Fn(u16) -> bool| {
-                chunk.iter().rev().fold(0, |flags, word| flags << 1 | u64::from(says(*word)))
-            };
-            match (kind, self.shape.layout) {
-                (Kind::Detect, Layout::Values { free, occupied }) => {
-                    let taken = flags(&|word| word == occupied);
-                    // A value that would mean both means nothing.
-                    let said = flags(&|word| (word == free) != (word == occupied));
-                    put(&mut self.occupied, at, chunk.len(), taken);
-                    put(&mut self.said, at, chunk.len(), said);
-                }
-                (Kind::Fault, Layout::Values { .. }) => {
-                    put(&mut self.sound, at, chunk.len(), flags(&|word| word == 0));
-                }
-                (_, Layout::Bits) | (Kind::Counters, Layout::Values { .. }) => (),
-            }
+            put(&mut self.sound, at, chunk.len(), flags(chunk, |word| word == 0));
         }
     }
 
-    /// Counters from `number` on, two registers each.
-    fn count(&mut self, number: usize, words: &[u16]) {
-        for (pair, n) in words.chunks_exact(2).zip(number..) {
-            let (high, low) = match self.shape.word_order {
-                WordOrder::HighFirst => (pair[0], pair[1]),
-                WordOrder::LowFirst => (pair[1], pair[0]),
+    /// One value a point.
+    fn values(&mut self, number: usize, words: &[u16]) {
+        if let (Rule::Distance, Some(ranges)) = (self.rule, &mut self.ranges) {
+            return ranges.take(number, words, &mut self.occupied, &mut self.said);
+        }
+        for (chunk, at) in words.chunks(64).zip((number..).step_by(64)) {
+            let (taken, said) = match self.rule {
+                Rule::Values { free, occupied } => (
+                    flags(chunk, |word| word == occupied),
+                    // A value that would mean both means nothing.
+                    flags(chunk, |word| (word == free) != (word == occupied)),
+                ),
+                Rule::Flags { detect, faults } => (
+                    flags(chunk, |word| word & detect != 0),
+                    flags(chunk, |word| word & faults == 0),
+                ),
+                Rule::Bits | Rule::Distance => return,
             };
-            if let Some(counter) = self.counters.get_mut(n) {
-                *counter = u32::from(high) << 16 | u32::from(low);
+            put(&mut self.occupied, at, chunk.len(), taken);
+            put(&mut self.said, at, chunk.len(), said);
+        }
+    }
+
+    /// Counters from `number` on. One above its own highest count did not come.
+    fn count(&mut self, number: usize, words: &[u16]) {
+        let Some(shape) = &self.counter else { return };
+        for (value, n) in words.chunks_exact(shape.words().into()).zip(number..) {
+            let value = join(value, shape.word_order);
+            if let Some(counter) = self.counters.get_mut(n)
+                && value <= shape.highest()
+            {
+                *counter = value;
                 self.counted |= 1 << n;
             }
         }
@@ -162,18 +198,64 @@ impl Sweep {
 
     /// The sweep's reading; `None` where no block came. Counters are given all or none, since one
     /// that did not come has no value to give.
-    pub fn finish(&self, unit: UnitIx, at: Mono) -> Option<Reading> {
+    pub fn finish(&mut self, unit: UnitIx, at: Mono) -> Option<Reading> {
         if !self.any {
             return None;
         }
-        let sound = |n: usize| if self.shape.has_faults { self.sound[n] } else { u64::MAX };
+        if let Some(ranges) = &mut self.ranges {
+            // What a broken ranger says is not worth remembering.
+            let sound = self.has_faults.then_some(self.sound.as_slice());
+            ranges.resolve(at, sound, &mut self.occupied, &mut self.said);
+        }
+        let sound = |n: usize| if self.has_faults { self.sound[n] } else { u64::MAX };
         let known: Vec<u64> =
             (0..self.wired.len()).map(|n| self.wired[n] & self.said[n] & sound(n)).collect();
         let occupied = self.occupied.iter().zip(&known).map(|(o, k)| o & k).collect();
         let all = self.counted.count_ones() as usize == self.counters.len();
         let counters = if all { self.counters.clone() } else { Vec::new() };
-        Some(Reading { unit, at, occupied, known, counters })
+        let contacts_known = self.contacts_known & self.contacts_all;
+        let contacts = self.contacts & contacts_known;
+        Some(Reading { unit, at, occupied, known, counters, contacts, contacts_known })
     }
+}
+
+impl Rule {
+    fn of(layout: &Layout) -> Rule {
+        match layout {
+            Layout::Bits => Rule::Bits,
+            Layout::Values { free, occupied } => Rule::Values { free: *free, occupied: *occupied },
+            Layout::Flags { detect, faults } => Rule::Flags {
+                detect: mask(*detect),
+                faults: faults.iter().fold(0, |all, bit| all | mask(*bit)),
+            },
+            Layout::Distance(_) => Rule::Distance,
+        }
+    }
+}
+
+/// A bit of a register; `check` refuses numbers above 15.
+fn mask(bit: u8) -> u16 {
+    1u16.checked_shl(bit.into()).unwrap_or(0)
+}
+
+/// The lowest `count` bits.
+fn low(count: u32) -> u64 {
+    u64::MAX.checked_shr(64 - count.min(64)).unwrap_or(0)
+}
+
+/// A number of one register or two.
+fn join(words: &[u16], order: WordOrder) -> u32 {
+    match (words, order) {
+        ([high, low], WordOrder::HighFirst) | ([low, high], WordOrder::LowFirst) => {
+            u32::from(*high) << 16 | u32::from(*low)
+        }
+        (words, _) => words.first().copied().unwrap_or(0).into(),
+    }
+}
+
+/// What up to 64 registers say, the first lowest.
+fn flags(words: &[u16], says: impl Fn(u16) -> bool) -> u64 {
+    words.iter().rev().fold(0, |flags, word| flags << 1 | u64::from(says(*word)))
 }
 
 /// Up to 64 flags, the first lowest.
@@ -201,116 +283,4 @@ fn put(out: &mut [u64], at: usize, count: usize, flags: u64) {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::field::plan::{HOLE_MAX, plan, tests::any_unit};
-    use crate::profile::{Bays, Counters, Table};
-
-    proptest! {
-        /// Reads a model of the unit's four tables through the plan, with some answers missing or
-        /// short, and holds the reading to a bay-by-bay rule written without bitsets.
-        #[test]
-        fn a_bay_is_known_only_if_its_words_say_so(
-            (profile, bays) in any_unit(),
-            seed: u64,
-            spoilt in 0u64..4,
-            hole_max in 0u16..=HOLE_MAX,
-        ) {
-            let mut random = crate::field::pace::Jitter::new(seed);
-            let mut memory: Vec<u16> = Vec::new();
-            memory.resize_with(8_200, || random.below(5) as u16);
-            let bit = |address: usize| memory[address] & 1 == 1;
-            let plan = plan(&profile, &bays, hole_max);
-            let mut sweep = Sweep::new(&profile, &bays);
-            sweep.begin();
-            let mut came: Vec<(Table, std::ops::Range<usize>)> = Vec::new();
-            for block in &plan.blocks {
-                let range = usize::from(block.first)..usize::from(block.first + block.count);
-                let short = match random.below(8) < spoilt {
-                    false => 0,
-                    true if random.below(2) == 0 => continue,
-                    true => 1,
-                };
-                let asked = range.start..range.end - short;
-                if block.table.is_bits() {
-                    let bits: Vec<bool> = asked.map(bit).collect();
-                    sweep.take(block, Items::Bits(&bits));
-                } else {
-                    sweep.take(block, Items::Words(&memory[asked]));
-                }
-                if short == 0 {
-                    came.push((block.table, range));
-                }
-            }
-            let reading = sweep.finish(UnitIx(3), Mono(7));
-            prop_assert_eq!(reading.is_none(), came.is_empty());
-            let Some(reading) = reading else { return Ok(()) };
-            let has = |table: Table, at: usize| {
-                came.iter().any(|(t, range)| *t == table && range.contains(&at))
-            };
-            prop_assert_eq!(reading.known.len(), bays.len().div_ceil(64));
-            for point in 0..reading.known.len() * 64 {
-                let wired = matches!(bays.get(point), Some(Some(_)));
-                let expected = profile.bays.as_ref().filter(|_| wired);
-                let expected = expected.and_then(|bays| truth(bays, point, &memory, &has));
-                let known = reading.known[point / 64] >> (point % 64) & 1 == 1;
-                let occupied = reading.occupied[point / 64] >> (point % 64) & 1 == 1;
-                prop_assert_eq!(known.then_some(occupied), expected, "point {}", point);
-                prop_assert!(known || !occupied);
-            }
-            if let Some(counters) = &profile.counters {
-                prop_assert_eq!(reading.counters, true_counters(counters, &memory, &has));
-            }
-        }
-    }
-
-    /// Whether a point is occupied, by the rule alone; `has` says which items came.
-    fn truth(
-        bays: &Bays,
-        point: usize,
-        memory: &[u16],
-        has: &dyn Fn(Table, usize) -> bool,
-    ) -> Option<bool> {
-        let item = |base: u16| {
-            let at = usize::from(base) + point / usize::from(points_per_item(bays));
-            has(bays.table, at).then(|| match (bays.table.is_bits(), bays.layout) {
-                (true, _) => memory[at] & 1,
-                (false, Layout::Bits) => memory[at] >> (point % 16) & 1,
-                (false, Layout::Values { .. }) => memory[at],
-            })
-        };
-        if bays.fault_base.is_some_and(|base| item(base) != Some(0)) {
-            return None;
-        }
-        match (item(bays.base)?, bays.layout) {
-            (word, Layout::Bits) => Some(word == 1),
-            (_, Layout::Values { free, occupied }) if free == occupied => None,
-            (word, Layout::Values { free, .. }) if word == free => Some(false),
-            (word, Layout::Values { occupied, .. }) if word == occupied => Some(true),
-            (_, Layout::Values { .. }) => None,
-        }
-    }
-
-    /// All counters, or none where a register of one did not come.
-    fn true_counters(
-        counters: &Counters,
-        memory: &[u16],
-        has: &dyn Fn(Table, usize) -> bool,
-    ) -> Vec<u32> {
-        let at = |n: u16| usize::from(counters.base) + 2 * usize::from(n);
-        let both = |n| has(counters.table, at(n)) && has(counters.table, at(n) + 1);
-        if !(0..counters.count).all(both) {
-            return Vec::new();
-        }
-        let value = |n: u16| {
-            let (a, b) = (u32::from(memory[at(n)]), u32::from(memory[at(n) + 1]));
-            match counters.word_order {
-                WordOrder::HighFirst => a << 16 | b,
-                WordOrder::LowFirst => b << 16 | a,
-            }
-        };
-        (0..counters.count).map(value).collect()
-    }
-}
+mod tests;

@@ -45,42 +45,70 @@ pub struct Line {
     pub stop: watch::Receiver<bool>,
 }
 
+/// What every owner of a line does between two jobs, be it a task or a thread.
+#[derive(Debug)]
+pub struct Turns<'a> {
+    line: &'a Line,
+    agenda: Agenda,
+    published: Mono,
+    /// When the job under way was given out.
+    begun: Mono,
+}
+
+impl<'a> Turns<'a> {
+    pub fn new(line: &'a Line) -> Turns<'a> {
+        let before = line.status.borrow().clone();
+        let first = line.mono() + line.stagger;
+        let agenda = Agenda::new(&line.site, line.line, first, line.seed, before);
+        Turns { line, agenda, published: Mono(0), begun: Mono(0) }
+    }
+
+    /// Looks at what is new, publishes the status now and then, and says what to do.
+    pub fn next(&mut self) -> Job {
+        self.line.mailbox.take(|slot, values| self.agenda.want(slot, values));
+        if *self.line.stop.borrow() {
+            self.agenda.stop();
+        }
+        let now = self.line.mono();
+        let job = self.agenda.next(now);
+        let idle = matches!(job, Job::Wait { .. } | Job::Finished);
+        if idle || now.since(self.published) >= PUBLISH_EVERY {
+            self.published = now;
+            self.line.status.send_modify(|status| status.clone_from(self.agenda.status()));
+        }
+        self.begun = now;
+        job
+    }
+
+    /// Tells what came of it, and passes a reading on. An exchange took `took` on the wire; all of
+    /// the time since [`Turns::next`] where that is not known.
+    pub fn done(&mut self, took: Option<Duration>, outcome: Outcome) {
+        let done = self.line.mono();
+        let took = took.unwrap_or_else(|| done.since(self.begun));
+        let at = self.line.clock.now().mono;
+        if let Some(reading) = self.agenda.done(done, at, took, outcome)
+            && self.line.readings.try_send(reading).is_err()
+        {
+            self.agenda.status().readings_dropped_total += 1;
+        }
+    }
+}
+
 impl Line {
     /// Serves the line until it is told to stop and the last sign is written.
-    pub async fn run(mut self) {
-        let before = self.status.borrow().clone();
-        let first = self.mono() + self.stagger;
-        let mut agenda = Agenda::new(&self.site, self.line, first, self.seed, before);
-        let mut wire = None;
-        let mut published = Mono(0);
+    pub async fn run(self) {
+        let (mut turns, mut wire, mut stop) = (Turns::new(&self), None, self.stop.clone());
         loop {
-            self.mailbox.take(|slot, values| agenda.want(slot, values));
-            if *self.stop.borrow_and_update() {
-                agenda.stop();
-            }
-            let now = self.mono();
-            let job = agenda.next(now);
-            let idle = matches!(job, Job::Wait { .. } | Job::Finished);
-            if idle || now.since(published) >= PUBLISH_EVERY {
-                published = now;
-                self.status.send_modify(|status| status.clone_from(agenda.status()));
-            }
-            let outcome = match job {
+            let outcome = match turns.next() {
                 Job::Finished => return,
                 Job::Wait { until } => {
-                    self.wait(until).await;
+                    self.wait(until, &mut stop).await;
                     continue;
                 }
                 Job::Connect => self.connect(&mut wire).await,
                 job => self.exchange(&mut wire, job).await,
             };
-            let done = self.mono();
-            let at = self.clock.now().mono;
-            if let Some(reading) = agenda.done(done, at, done.since(now), outcome)
-                && self.readings.try_send(reading).is_err()
-            {
-                agenda.status().readings_dropped_total += 1;
-            }
+            turns.done(None, outcome);
         }
     }
 
@@ -89,12 +117,12 @@ impl Line {
         Mono(0) + self.epoch.elapsed()
     }
 
-    async fn wait(&mut self, until: Option<Mono>) {
+    async fn wait(&self, until: Option<Mono>, stop: &mut watch::Receiver<bool>) {
         let deadline = until.map(|until| self.epoch + until.since(Mono(0)));
         tokio::select! {
             biased;
             // An error means that nobody is left to stop or to ask for anything.
-            changed = self.stop.changed() => if changed.is_err() {
+            changed = stop.changed() => if changed.is_err() {
                 std::future::pending::<()>().await;
             },
             () = self.mailbox.wake() => (),

@@ -4,7 +4,8 @@
 //! an older one that was not picked up. Values stay after they were picked up: an owner that
 //! starts anew reads them all again.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Instant;
 
 use tokio::sync::Notify;
 
@@ -14,7 +15,10 @@ use crate::field::places::Place;
 #[derive(Debug)]
 pub struct Mailbox {
     slots: Mutex<Slots>,
+    /// Wakes an owner that is a task.
     wake: Notify,
+    /// Wakes an owner that is a thread.
+    bell: Condvar,
 }
 
 #[derive(Debug)]
@@ -27,6 +31,7 @@ struct Slots {
     /// Slots with a value that was not picked up, each once.
     new: Vec<usize>,
     is_new: Vec<bool>,
+    rung: bool,
 }
 
 impl Mailbox {
@@ -39,8 +44,9 @@ impl Mailbox {
         }
         let slots = starts.len() - 1;
         let (set, is_new) = (vec![false; slots], vec![false; slots]);
-        let slots = Slots { starts, values: vec![0; end], set, new: Vec::new(), is_new };
-        Mailbox { slots: Mutex::new(slots), wake: Notify::new() }
+        let slots =
+            Slots { starts, values: vec![0; end], set, new: Vec::new(), is_new, rung: false };
+        Mailbox { slots: Mutex::new(slots), wake: Notify::new(), bell: Condvar::new() }
     }
 
     /// Leaves a value. Holds the lock only to put it in place.
@@ -54,6 +60,7 @@ impl Mailbox {
         }
         drop(slots);
         self.wake.notify_one();
+        self.bell.notify_one();
     }
 
     /// Hands over every value that is new since the last time.
@@ -76,5 +83,28 @@ impl Mailbox {
     /// Until a value is left.
     pub async fn wake(&self) {
         self.wake.notified().await;
+    }
+
+    /// Blocks until a value is left, the bell is rung, or until then.
+    pub fn wait(&self, until: Option<Instant>) {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        while slots.new.is_empty() && !std::mem::take(&mut slots.rung) {
+            let Some(until) = until else {
+                slots = self.bell.wait(slots).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            let waited = self.bell.wait_timeout(slots, left);
+            (slots, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Ends a [`Mailbox::wait`], under way or the next: there is something else to look at.
+    pub fn ring(&self) {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner).rung = true;
+        self.bell.notify_one();
     }
 }

@@ -1,16 +1,18 @@
 //! Everything on Modbus: polls every line, hands readings to the gateway, writes its signs.
 //!
-//! One thread with its own runtime serves all lines, one owner task each. Nothing in here can
-//! block the gateway: what is to be written is left in a mailbox, readings are dropped and counted
-//! when the gateway is behind (a newer one comes with the next sweep), and a silent unit sends
-//! nothing, because the gateway judges freshness.
+//! One thread with its own runtime serves all Modbus TCP lines, one owner task each; every RTU line
+//! has a thread, because a bus counts in tenths of a millisecond. Nothing in here can block the
+//! gateway: what is to be written is left in a mailbox, readings are dropped and counted when
+//! the gateway is behind (a newer one comes with the next sweep), and a silent unit sends nothing,
+//! because the gateway judges freshness.
 //!
-//! `plan`, `decode`, `breaker`, `budget`, `pace`, `write`, `places`, `orders` and `agenda` decide
-//! and do no IO; `line` does IO and decides nothing.
+//! `plan`, `split`, `decode`, `policy`, `breaker`, `budget`, `pace`, `write`, `places`, `orders`,
+//! `rtu` and `agenda` decide and do no IO; `line`, `bus` and `port` do IO and decide nothing.
 
 pub mod agenda;
 pub mod breaker;
 pub mod budget;
+mod bus;
 pub mod decode;
 mod line;
 mod mailbox;
@@ -18,7 +20,12 @@ pub mod orders;
 pub mod pace;
 pub mod places;
 pub mod plan;
+pub mod policy;
+mod port;
+pub mod rtu;
+pub mod split;
 mod status;
+pub mod vector;
 pub mod write;
 
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -45,10 +52,10 @@ pub use status::{
 const REST: Duration = Duration::from_secs(1);
 /// Threads for looking up names: a hanging resolver may hold this many.
 const LOOKUP_THREADS_MAX: usize = 4;
-/// Lines that begin their sweeps together: about two milliseconds of work. Spreading every line
-/// for itself took five times the CPU, nearly all of it for waking up (`tests/bench/field.rs`); and
+/// Lines that begin their sweeps together: some milliseconds of work. Spreading every line for
+/// itself took five times the CPU, nearly all of it for waking up (`tests/bench/field.rs`); and
 /// what comes together is decided, committed and sent upstream together.
-const PHASE_LINES: usize = 64;
+const PHASE_LINES: usize = 128;
 /// What the thread gets to end after it was told to drop everything.
 const DROP_MAX: Duration = Duration::from_millis(200);
 
@@ -89,7 +96,7 @@ pub fn start(
     let (drop_all, drop_rx) = watch::channel(false);
     let (ended_tx, ended) = mpsc::channel::<()>();
     let mut routes = Routes::new(&site);
-    let (mut lines, mut owners) = (Vec::new(), Vec::new());
+    let (mut lines, mut owners, mut buses) = (Vec::new(), Vec::new(), Vec::new());
     let guard = runtime.enter();
     let epoch = Instant::now();
     drop(guard);
@@ -103,7 +110,7 @@ pub fn start(
         status.own(places.iter().map(|(owner, _)| *owner));
         let (status, status_rx) = watch::channel(status);
         lines.push((mailbox.clone(), status_rx));
-        owners.push(Line {
+        let owner = Line {
             site: site.clone(),
             line,
             clock,
@@ -115,7 +122,17 @@ pub fn start(
             readings: readings.clone(),
             status,
             stop: flush_rx.clone(),
-        });
+        };
+        if table.has_transactions() {
+            owners.push(owner);
+        } else {
+            buses.push(owner);
+        }
+    }
+    // Dropped on an error below, it ends what was started until then.
+    let inner = Inner { lines, site, routes, flush, drop_all, ended: Mutex::new(ended) };
+    for owner in buses {
+        bus::start(owner, drop_rx.clone(), ended_tx.clone())?;
     }
     thread::Builder::new().name("field".to_owned()).spawn(move || {
         runtime.block_on(serve(owners, drop_rx));
@@ -123,7 +140,6 @@ pub fn start(
         runtime.shutdown_background();
         drop(ended_tx);
     })?;
-    let inner = Inner { lines, site, routes, flush, drop_all, ended: Mutex::new(ended) };
     Ok(Field { inner: Arc::new(inner) })
 }
 
@@ -154,6 +170,21 @@ async fn keep_running(owner: Line) {
             }
             Some(_) | None => return,
         }
+    }
+}
+
+impl Inner {
+    /// Threads look up from their wait.
+    fn ring(&self) {
+        self.lines.iter().for_each(|(mailbox, _)| mailbox.ring());
+    }
+}
+
+impl Drop for Inner {
+    /// Nobody is left to stop the lines.
+    fn drop(&mut self) {
+        self.drop_all.send_replace(true);
+        self.ring();
     }
 }
 
@@ -198,9 +229,11 @@ impl Field {
     /// thread. Blocks the caller; later calls return at once.
     pub fn flush_and_stop(&self, within: Duration) {
         self.inner.flush.send_replace(true);
+        self.inner.ring();
         let ended = self.inner.ended.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(mpsc::RecvTimeoutError::Timeout) = ended.recv_timeout(within) {
             self.inner.drop_all.send_replace(true);
+            self.inner.ring();
             let _ = ended.recv_timeout(DROP_MAX);
         }
         let unwritten: u32 = self

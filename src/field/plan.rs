@@ -1,12 +1,16 @@
 //! Which blocks to read from a unit, worked out once from its profile and what is wired to it.
 //!
-//! Every wired point, its fault flag and every counter is covered; no block is above the spec's
-//! limit or the unit's own; a counter's two registers are always in one block, because two reads
-//! may straddle a carry. Neighbouring ranges share a block where the hole between them is small:
-//! a request costs a turnaround, a register 2 bytes. Some units refuse a read over a hole, so a
-//! plan can also be made with none.
+//! Every wired point, its fault flag, every contact and every counter is covered; no block is above
+//! the spec's limit or that of a part in it; a number's two registers are always in one block,
+//! because two reads may straddle a carry. Neighbouring ranges share a block where the hole between
+//! them is small: a request costs a turnaround, a register 2 bytes. Some units refuse a read over a
+//! hole, so a plan can also be made with none.
+//!
+//! Contacts come first, since a fire waits for nothing, then detectors, then counters. The blocks
+//! of one table differ in length where cutting one shorter can make them: on a line without
+//! transaction ids only its length tells a late answer to one block from that to another.
 
-use crate::profile::{Bays, Layout, Profile, Table};
+use crate::profile::{Bays, Contacts, Counters, Layout, Profile, Table};
 use crate::site::BayIx;
 
 /// The widest hole read along with its neighbours, in registers: 32 bytes, less than a request
@@ -41,56 +45,93 @@ pub struct Part {
     pub offset: u16,
     /// How many items.
     pub items: u16,
-    /// The first point or counter.
+    /// Items that belong together, such as the two registers of a 32-bit number.
+    pub step: u16,
+    /// The first point, contact or counter.
     pub number: u16,
+    /// Points, contacts or counters in one step.
+    pub per_step: u16,
 }
 
-/// What items mean.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// What items mean, the most urgent first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Kind {
+    Contacts,
     Detect,
     Fault,
     Counters,
 }
 
 /// A range of a table that has to be read, in steps that may not be split.
+#[derive(Clone, Copy, Debug)]
 struct Range {
     kind: Kind,
     table: Table,
     first: u32,
     items: u32,
-    /// Items that belong together: 2 for a counter.
+    /// Items that belong together: 2 for a 32-bit number.
     step: u32,
-    /// The first point or counter.
+    /// The first point, contact or counter.
     number: u32,
-    /// Points or counters in one step.
+    /// Points, contacts or counters in one step.
     per_step: u32,
+    /// The most items that one read of it may ask for.
+    limit: u32,
 }
 
 /// Plans a unit's reads: `bays` are its points' bays, `hole_max` the widest hole in registers.
 pub fn plan(profile: &Profile, bays: &[Option<BayIx>], hole_max: u16) -> Plan {
     let mut ranges = Vec::new();
+    ranges.extend(profile.contacts.as_ref().map(contact_range));
     if let Some(detectors) = &profile.bays {
         ranges.extend(detector_ranges(detectors, bays));
     }
-    if let Some(counters) = &profile.counters {
-        ranges.push(Range {
-            kind: Kind::Counters,
-            table: counters.table,
-            first: u32::from(counters.base),
-            items: u32::from(counters.count) * 2,
-            step: 2,
-            number: 0,
-            per_step: 1,
-        });
-    }
-    let block_max = profile.bays.as_ref().and_then(|detectors| detectors.block_max);
+    ranges.extend(profile.counters.as_ref().map(counter_range));
     let mut plan = Plan::default();
     for table in [Table::Discrete, Table::Coil, Table::Input, Table::Holding] {
         let ours: Vec<&Range> = ranges.iter().filter(|range| range.table == table).collect();
-        cut(table, &ours, block_max.unwrap_or(u16::MAX), hole_max, &mut plan);
+        cut(table, &ours, hole_max, &mut plan);
     }
+    plan.blocks.sort_by_key(urgency);
     plan
+}
+
+/// The most urgent thing in a block; a stable sort keeps tables and addresses in order.
+fn urgency(block: &Block) -> Option<Kind> {
+    block.parts.iter().map(|part| part.kind).min()
+}
+
+fn contact_range(contacts: &Contacts) -> Range {
+    let per_step = if contacts.table.is_bits() { 1 } else { 16 };
+    Range {
+        kind: Kind::Contacts,
+        table: contacts.table,
+        first: contacts.base.into(),
+        items: contacts.count.div_ceil(per_step).into(),
+        step: 1,
+        number: 0,
+        per_step: per_step.into(),
+        limit: limit(contacts.table, contacts.block_max, 1),
+    }
+}
+
+fn counter_range(counters: &Counters) -> Range {
+    let words = u32::from(counters.words());
+    Range {
+        kind: Kind::Counters,
+        table: counters.table,
+        first: counters.base.into(),
+        items: u32::from(counters.count) * words,
+        step: words,
+        number: 0,
+        per_step: 1,
+        limit: limit(counters.table, counters.block_max, words),
+    }
+}
+
+/// A step is never split, so no limit is below it.
+fn limit(table: Table, block_max: Option<u16>, step: u32) -> u32 {
+    u32::from(block_max.unwrap_or(u16::MAX).min(table.read_max())).max(step)
 }
 
 /// The detectors from the first to the last wired one, and their fault flags.
@@ -101,17 +142,22 @@ fn detector_ranges(detectors: &Bays, bays: &[Option<BayIx>]) -> Vec<Range> {
         return Vec::new();
     };
     let per_step = points_per_item(detectors) as usize;
-    let (first, last) = (first / per_step, last / per_step);
+    let (first, last) = ((first / per_step) as u32, (last / per_step) as u32);
     let bases = [(Kind::Detect, Some(detectors.base)), (Kind::Fault, detectors.fault_base)];
     let present = bases.into_iter().filter_map(|(kind, base)| Some((kind, base?)));
-    let range = |(kind, base)| Range {
-        kind,
-        table: detectors.table,
-        first: u32::from(base) + first as u32,
-        items: (last - first + 1) as u32,
-        step: 1,
-        number: (first * per_step) as u32,
-        per_step: per_step as u32,
+    let range = |(kind, base)| {
+        // A fault flag takes one item even where a distance takes two.
+        let step = if kind == Kind::Detect { u32::from(items_per_point(detectors)) } else { 1 };
+        Range {
+            kind,
+            table: detectors.table,
+            first: u32::from(base) + first * step,
+            items: (last - first + 1) * step,
+            step,
+            number: first * per_step as u32,
+            per_step: per_step as u32,
+            limit: limit(detectors.table, detectors.block_max, step),
+        }
     };
     present.map(range).collect()
 }
@@ -120,39 +166,129 @@ fn detector_ranges(detectors: &Bays, bays: &[Option<BayIx>]) -> Vec<Range> {
 pub fn points_per_item(detectors: &Bays) -> u16 {
     match detectors.layout {
         Layout::Bits if !detectors.table.is_bits() => 16,
-        Layout::Bits | Layout::Values { .. } => 1,
+        Layout::Bits | Layout::Values { .. } | Layout::Flags { .. } | Layout::Distance(_) => 1,
+    }
+}
+
+/// How many items one point takes: 2 for a 32-bit distance.
+pub fn items_per_point(detectors: &Bays) -> u16 {
+    match &detectors.layout {
+        Layout::Distance(distance) => distance.number.words(),
+        Layout::Bits | Layout::Values { .. } | Layout::Flags { .. } => 1,
     }
 }
 
 /// Cuts the ranges of one table into blocks.
-fn cut(table: Table, ranges: &[&Range], block_max: u16, hole_max: u16, plan: &mut Plan) {
-    // A counter is never split, so no limit is below 2 where there are counters.
-    let widest = ranges.iter().map(|range| range.step).max().unwrap_or(1);
-    let limit = u32::from(block_max.min(table.read_max())).max(widest);
+fn cut(table: Table, ranges: &[&Range], hole_max: u16, plan: &mut Plan) {
     let hole_max = u32::from(hole_max) * if table.is_bits() { 16 } else { 1 };
-    let mut steps: Vec<(u32, u32)> = Vec::new();
+    let mut steps: Vec<(u32, u32, u32)> = Vec::new();
     for range in ranges {
         let starts = (range.first..range.first + range.items).step_by(range.step as usize);
-        steps.extend(starts.map(|start| (start, start + range.step)));
+        steps.extend(starts.map(|start| (start, start + range.step, range.limit)));
     }
     steps.sort_unstable();
-    let mut open: Option<(u32, u32)> = None;
-    for (start, end) in steps {
-        open = Some(match open {
-            Some((first, last)) if end.max(last) - first <= limit && start <= last + hole_max => {
-                plan.bridged |= start > last;
-                (first, last.max(end))
+    let mut lengths = Vec::new();
+    let mut rest = steps.as_slice();
+    while let Some(&(first, end, mut limit)) = rest.first() {
+        // Where the block may end: after each step that still fits.
+        let mut ends = vec![end];
+        let mut last = end;
+        for &(start, end, its_limit) in &rest[1..] {
+            limit = limit.min(its_limit);
+            if end.max(last) - first > limit || start > last + hole_max {
+                break;
             }
-            Some((first, last)) => {
-                plan.blocks.push(block(table, first, last, ranges));
-                (start, end)
-            }
-            None => (start, end),
-        });
-    }
-    if let Some((first, last)) = open {
+            last = last.max(end);
+            ends.push(last);
+        }
+        let other = |end: &&u32| !lengths.contains(&answer_length(table, **end - first));
+        let last = ends.iter().rev().find(other).copied().unwrap_or(last);
+        lengths.push(answer_length(table, last - first));
+        let (mine, after) = rest.split_at(ends.partition_point(|end| *end <= last));
+        plan.bridged |= bridges(mine);
         plan.blocks.push(block(table, first, last, ranges));
+        rest = after;
     }
+}
+
+/// Whether some item between the first and the last step belongs to none.
+fn bridges(steps: &[(u32, u32, u32)]) -> bool {
+    let mut last = steps.first().map_or(0, |step| step.0);
+    steps.iter().any(|&(start, end, _)| {
+        let hole = start > last;
+        last = last.max(end);
+        hole
+    })
+}
+
+/// The bytes of data in an answer, by which it can be told from another.
+pub fn answer_length(table: Table, items: u32) -> u32 {
+    if table.is_bits() { items.div_ceil(8) } else { items * 2 }
+}
+
+/// Smaller blocks that hold the same, for a unit that refuses the whole: what lies between holes,
+/// else two halves, of a length that no answer in `others` has where that can be. None where the
+/// block is one step.
+pub fn pieces(block: &Block, others: &[u32]) -> Vec<Block> {
+    let mut covered: Vec<(u16, u16)> =
+        block.parts.iter().map(|part| (part.offset, part.offset + part.items)).collect();
+    covered.sort_unstable();
+    let mut runs: Vec<(u16, u16)> = Vec::new();
+    for (start, end) in covered {
+        match runs.last_mut() {
+            Some(run) if start <= run.1 => run.1 = run.1.max(end),
+            _ => runs.push((start, end)),
+        }
+    }
+    if runs != [(0, block.count)] {
+        return runs.into_iter().map(|(start, end)| clip(block, start, end)).collect();
+    }
+    halves(block, others).map_or_else(Vec::new, |(low, high)| vec![low, high])
+}
+
+/// Cuts near the middle; rather elsewhere than into lengths that are equal or in `others`.
+fn halves(block: &Block, others: &[u32]) -> Option<(Block, Block)> {
+    let mut steps: Vec<(u16, u16)> = Vec::new();
+    for part in &block.parts {
+        let starts = (part.offset..part.offset + part.items).step_by(part.step.into());
+        steps.extend(starts.map(|start| (start, start + part.step)));
+    }
+    steps.sort_unstable();
+    let end = steps.iter().map(|step| step.1).max()?;
+    let begin = steps.first()?.0;
+    let mut cuts: Vec<(u16, u16)> = Vec::new();
+    let mut last = begin;
+    for (start, end) in steps {
+        if start >= last && start > begin {
+            cuts.push((last, start));
+        }
+        last = last.max(end);
+    }
+    let worth = |(low_end, high_start): &(u16, u16)| {
+        let lengths = [low_end - begin, end - high_start];
+        let [low, high] = lengths.map(|items| answer_length(block.table, items.into()));
+        let alike = u32::from(low == high)
+            + u32::from(others.contains(&low))
+            + u32::from(others.contains(&high));
+        (alike, lengths[0].abs_diff(lengths[1]))
+    };
+    let (low_end, high_start) = cuts.iter().copied().min_by_key(worth)?;
+    Some((clip(block, begin, low_end), clip(block, high_start, end)))
+}
+
+/// The part of a block from one offset to another, both borders of steps.
+fn clip(block: &Block, from: u16, to: u16) -> Block {
+    let part = |part: &Part| {
+        let (start, end) = (part.offset.max(from), (part.offset + part.items).min(to));
+        (start < end).then(|| Part {
+            offset: start - from,
+            items: end - start,
+            number: part.number + (start - part.offset) / part.step * part.per_step,
+            ..*part
+        })
+    };
+    let parts = block.parts.iter().filter_map(part).collect();
+    Block { table: block.table, first: block.first + from, count: to - from, parts }
 }
 
 /// A block and what lies in it.
@@ -166,7 +302,9 @@ fn block(table: Table, first: u32, last: u32, ranges: &[&Range]) -> Block {
             kind: range.kind,
             offset: narrow(range.first + skipped * range.step - first),
             items: narrow((ended - skipped) * range.step),
+            step: narrow(range.step),
             number: narrow(range.number + skipped * range.per_step),
+            per_step: narrow(range.per_step),
         })
     };
     let parts = ranges.iter().filter_map(part).collect();
@@ -174,162 +312,4 @@ fn block(table: Table, first: u32, last: u32, ranges: &[&Range]) -> Block {
 }
 
 #[cfg(test)]
-pub mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::profile::{Counters, WordOrder};
-
-    #[test]
-    fn the_reference_controller_takes_two_reads() {
-        let profile = profile(Some(detectors(630, Some(40))), Some(counters(100, 2)));
-        let bays: Vec<_> = (0..630).map(|n| Some(BayIx(n))).collect();
-        let plan = plan(&profile, &bays, HOLE_MAX);
-        let ranges: Vec<_> = plan.blocks.iter().map(|b| (b.first, b.count)).collect();
-        assert_eq!(ranges, [(0, 80), (100, 4)]);
-        assert!(!plan.bridged);
-    }
-
-    #[test]
-    fn a_small_hole_is_read_along_and_a_wide_one_is_not() {
-        let profile = profile(Some(detectors(32, None)), Some(counters(18, 1)));
-        let bays = [Some(BayIx(0)); 32];
-        let bridged = plan(&profile, &bays, HOLE_MAX);
-        assert_eq!(bridged.blocks.len(), 1);
-        assert!(bridged.bridged);
-        let strict = plan(&profile, &bays, 0);
-        assert_eq!(strict.blocks.len(), 2);
-        assert!(!strict.bridged);
-    }
-
-    #[test]
-    fn unwired_ends_are_not_read() {
-        let mut bays = vec![None; 64];
-        bays[20] = Some(BayIx(0));
-        bays[40] = Some(BayIx(1));
-        let plan = plan(&profile(Some(detectors(64, None)), None), &bays, HOLE_MAX);
-        assert_eq!((plan.blocks[0].first, plan.blocks[0].count), (1, 2));
-        assert_eq!(plan.blocks[0].parts[0].number, 16);
-        assert!(super::plan(&profile(Some(detectors(64, None)), None), &[], 16).blocks.is_empty());
-    }
-
-    proptest! {
-        #[test]
-        fn covers_everything_and_never_asks_too_much(
-            (profile, bays) in any_unit(),
-            hole_max in 0u16..=HOLE_MAX,
-        ) {
-            let plan = plan(&profile, &bays, hole_max);
-            let block_max = profile.bays.as_ref().and_then(|b| b.block_max).unwrap_or(u16::MAX);
-            for block in &plan.blocks {
-                let limit = block.table.read_max().min(block_max);
-                let limit = if profile.counters.is_some() { limit.max(2) } else { limit };
-                prop_assert!((1..=limit).contains(&block.count), "{block:?}");
-                prop_assert!(u32::from(block.first) + u32::from(block.count) <= 65_536);
-                for part in &block.parts {
-                    prop_assert!(part.offset + part.items <= block.count, "{block:?}");
-                }
-            }
-            let covered = |table: Table, kind: Kind, address: u32, items: u32, number: u32| {
-                plan.blocks.iter().filter(|block| block.table == table).any(|block| {
-                    block.parts.iter().filter(|part| part.kind == kind).any(|part| {
-                        let start = u32::from(block.first) + u32::from(part.offset);
-                        let end = start + u32::from(part.items);
-                        let per_item = match kind {
-                            Kind::Counters => return start <= address && address + items <= end
-                                && u32::from(part.number) + (address - start) / 2 == number
-                                && (address - start).is_multiple_of(2),
-                            Kind::Detect | Kind::Fault => profile.bays.as_ref()
-                                .map_or(1, |b| u32::from(points_per_item(b))),
-                        };
-                        start <= address && address + items <= end
-                            && u32::from(part.number) / per_item + (address - start)
-                                == number / per_item
-                    })
-                })
-            };
-            if let Some(b) = &profile.bays {
-                let per = u32::from(points_per_item(b));
-                for point in (0..bays.len()).filter(|p| bays[*p].is_some()) {
-                    let point = point as u32;
-                    let at = u32::from(b.base) + point / per;
-                    prop_assert!(covered(b.table, Kind::Detect, at, 1, point), "point {point}");
-                    if let Some(base) = b.fault_base {
-                        let at = u32::from(base) + point / per;
-                        prop_assert!(covered(b.table, Kind::Fault, at, 1, point), "fault {point}");
-                    }
-                }
-            }
-            if let Some(c) = &profile.counters {
-                for n in 0..u32::from(c.count) {
-                    let at = u32::from(c.base) + 2 * n;
-                    prop_assert!(covered(c.table, Kind::Counters, at, 2, n), "counter {n}");
-                }
-            }
-            prop_assert!(hole_max > 0 || !plan.bridged);
-        }
-    }
-
-    /// Any unit that `check` would accept.
-    pub fn any_unit() -> impl Strategy<Value = (Profile, Vec<Option<BayIx>>)> {
-        let tables = prop_oneof![
-            Just(Table::Discrete),
-            Just(Table::Coil),
-            Just(Table::Input),
-            Just(Table::Holding)
-        ];
-        let layouts = prop_oneof![
-            Just(Layout::Bits),
-            (0u16..4, 0u16..4).prop_map(|(free, occupied)| Layout::Values { free, occupied }),
-        ];
-        let block_max = proptest::option::of(1u16..=2_000);
-        let bays = (tables, layouts, 0u16..4_000, 1u16..=2_000, block_max);
-        let bays = (bays, proptest::option::of(0u16..6_000)).prop_map(|(bays, fault_base)| {
-            let (table, layout, base, points, block_max) = bays;
-            let layout = if table.is_bits() { Layout::Bits } else { layout };
-            let block_max = block_max.map(|most| most.min(table.read_max()));
-            Bays { table, base, points, layout, fault_base, block_max }
-        });
-        let order = prop_oneof![Just(WordOrder::HighFirst), Just(WordOrder::LowFirst)];
-        let table = prop_oneof![Just(Table::Input), Just(Table::Holding)];
-        let counters =
-            (table, 0u16..6_000, 1u16..=32, order).prop_map(|(table, base, count, word_order)| {
-                Counters { table, base, count, word_order }
-            });
-        (proptest::option::of(bays), proptest::option::of(counters), any::<u64>()).prop_map(
-            |(bays, counters, seed)| {
-                let points = bays.as_ref().map_or(0, |b| b.points);
-                let mut random = crate::field::pace::Jitter::new(seed);
-                let sparse = random.below(20);
-                let wired = (0..points)
-                    .map(|n| (random.below(sparse + 1) == 0).then_some(BayIx(u32::from(n))))
-                    .collect();
-                (profile(bays, counters), wired)
-            },
-        )
-    }
-
-    pub fn profile(bays: Option<Bays>, counters: Option<Counters>) -> Profile {
-        let (id, source) = ("p".to_owned(), "a test".to_owned());
-        Profile {
-            id,
-            source,
-            bays,
-            counters,
-            sign: None,
-            callout: None,
-            lamps: None,
-            outputs: None,
-        }
-    }
-
-    /// Packed bits in holding registers from address 0.
-    pub fn detectors(points: u16, fault_base: Option<u16>) -> Bays {
-        let (table, layout) = (Table::Holding, Layout::Bits);
-        Bays { table, base: 0, points, layout, fault_base, block_max: None }
-    }
-
-    pub fn counters(base: u16, count: u16) -> Counters {
-        Counters { table: Table::Holding, base, count, word_order: WordOrder::HighFirst }
-    }
-}
+pub mod tests;

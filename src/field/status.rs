@@ -26,8 +26,12 @@ pub enum LineState {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum UnitState {
-    /// It answered last time, or was never asked.
+    /// Nothing is known: its line is down, or it was not asked since that came up.
+    Unreached,
+    /// It answered last time.
     Ok,
+    /// It answered last time, and refuses part of what it is asked for.
+    Refuses,
     /// It failed once or twice in a row.
     Suspect,
     /// It failed three times in a row or more, and is only probed.
@@ -105,6 +109,10 @@ pub struct UnitStatus {
     pub bad_answers_total: u64,
     /// Refusals by exception code; at most 256 codes exist.
     pub exceptions_total: BTreeMap<u8, u64>,
+    /// Blocks read in pieces, because the unit refuses the whole.
+    pub blocks_cut: u32,
+    /// Registers and bits that it refuses even alone; what they say is unknown.
+    pub left_out: u32,
     /// Write requests sent.
     pub writes_total: u64,
     /// Write requests refused or not answered.
@@ -124,11 +132,13 @@ impl LineStatus {
     pub fn new(line: LineIx, units: &[UnitIx]) -> LineStatus {
         let unit = |unit: &UnitIx| UnitStatus {
             unit: *unit,
-            state: UnitState::Ok,
+            state: UnitState::Unreached,
             polls_total: 0,
             timeouts_total: 0,
             bad_answers_total: 0,
             exceptions_total: BTreeMap::new(),
+            blocks_cut: 0,
+            left_out: 0,
             writes_total: 0,
             write_failures_total: 0,
             round_trip_us: 0,

@@ -48,6 +48,10 @@ pub struct Reading {
     pub known: Vec<u64>,
     /// The unit's counters, in profile order; empty where it has none.
     pub counters: Vec<u32>,
+    /// A bit a contact, contact 0 lowest: it is closed. Means nothing where `contacts_known` is 0.
+    pub contacts: u64,
+    /// A bit a contact: it was read in this sweep.
+    pub contacts_known: u64,
 }
 
 /// Ties an answer to who asked; never reused while the daemon runs.

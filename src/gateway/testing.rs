@@ -236,7 +236,15 @@ impl Story {
             occupied[0] |= u64::from(state == Sensed::Occupied) << point;
         }
         let counters = if unit == UnitIx(0) { self.counters.to_vec() } else { Vec::new() };
-        let reading = Reading { unit, at: self.now.mono, occupied, known, counters };
+        let reading = Reading {
+            unit,
+            at: self.now.mono,
+            occupied,
+            known,
+            counters,
+            contacts: 0,
+            contacts_known: 0,
+        };
         self.last.insert(unit, reading.clone());
         self.step(Input::Reading(reading));
     }

@@ -90,12 +90,17 @@ fn unit_view(site: &Site, unit: &UnitStatus) -> LineUnitView {
     LineUnitView {
         id: site.units[unit.unit.at()].id.clone(),
         state: match unit.state {
+            field::UnitState::Unreached => UnitState::Unreached,
             field::UnitState::Ok => UnitState::Ok,
+            field::UnitState::Refuses => UnitState::Refuses,
             field::UnitState::Suspect => UnitState::Suspect,
             field::UnitState::Open => UnitState::Open,
         },
         timeouts_total: unit.timeouts_total,
         exceptions_total: exceptions(unit),
+        exceptions: unit.exceptions_total.clone(),
+        blocks_cut: unit.blocks_cut,
+        left_out: unit.left_out,
     }
 }
 

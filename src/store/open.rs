@@ -31,7 +31,7 @@ const ASIDE_MAX: usize = 3;
 /// sled's page cache. It is no bound in 0.34; our reads go from head to tail and stay small.
 const CACHE_BYTES: u64 = 8 << 20;
 /// How often sled collects segments; without it the log would only grow.
-const FLUSH_EVERY_MS: u64 = 500;
+const FLUSH_EVERY_MS: u64 = 1_000;
 /// Free space without which nothing is opened or written: sled cannot open on a full disk.
 const FREE_MIN_BYTES: u64 = 64 << 20;
 

@@ -208,10 +208,10 @@ impl Writer {
         Ok(())
     }
 
-    fn commit(&mut self, batch: Batch) {
+    fn commit(&mut self, mut batch: Batch) {
         let began = Instant::now();
         let forgotten = batch.forgotten;
-        let written = catch_unwind(AssertUnwindSafe(|| self.write(&batch)));
+        let written = catch_unwind(AssertUnwindSafe(|| self.write(&mut batch)));
         let written =
             written.unwrap_or_else(|panic| Err(format!("sled panicked: {}", open::said(&*panic))));
         match written {
@@ -250,7 +250,7 @@ impl Writer {
     }
 
     /// Everything up to and with the barrier.
-    fn write(&mut self, batch: &Batch) -> Result<Outcome, String> {
+    fn write(&mut self, batch: &mut Batch) -> Result<Outcome, String> {
         open::enough_room(&self.parts.path)?;
         let now = self.parts.clock.now();
         let opened = self.opened.as_ref().ok_or("there is no store")?;
@@ -269,14 +269,16 @@ impl Writer {
         }
         // Alarms last: gaps of the other lanes are alarms.
         for lane in [Lane::Events, Lane::Aggregates, Lane::Alarms] {
-            let mut records: Vec<Record> = batch.lanes[lane as usize].iter().cloned().collect();
             if lane == Lane::Alarms {
                 write.bound(lane, self.bytes_max[lane as usize])?;
-                let gaps = std::mem::take(&mut write.gaps);
-                records.extend(gaps.into_iter().map(|gap| Record::new(Lane::Alarms, now, gap)));
             }
-            write.append(lane, &records, &self.parts.boot)?;
-            if lane != Lane::Alarms {
+            let records = batch.lanes[lane as usize].make_contiguous();
+            write.append(lane, records, &self.parts.boot)?;
+            if lane == Lane::Alarms {
+                let gaps = std::mem::take(&mut write.gaps).into_iter();
+                let gaps: Vec<_> = gaps.map(|gap| Record::new(lane, now, gap)).collect();
+                write.append(lane, &gaps, &self.parts.boot)?;
+            } else {
                 write.bound(lane, self.bytes_max[lane as usize])?;
             }
         }

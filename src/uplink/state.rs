@@ -1,7 +1,8 @@
 //! The retained picture: presence, garages, signs, as messages of state.
 //!
 //! State is not history: it is made from the newest snapshot only, sent with QoS 0 and retained,
-//! everything fresh at each connect and then what changed, each topic at most once a second. A
+//! everything fresh at each connect and then what changed: at once after a rest, and what keeps
+//! changing every two seconds. A
 //! replayed record can therefore never put an old state over a new one.
 
 use std::collections::BTreeMap;
@@ -15,8 +16,9 @@ use crate::record::Lane;
 use crate::store;
 use crate::time::{Now, Wall};
 
-/// How often one topic may change, and all of them are looked at.
-pub const PACE: Duration = Duration::from_secs(1);
+/// How often one topic may change, and all of them are looked at while any does. Bays are swept
+/// once a second and their number is read by people; each message is a packet on a mobile link.
+pub const PACE: Duration = Duration::from_secs(2);
 /// How often presence repeats a backlog that changed; a changed store is told at once.
 const BACKLOG_PACE: Duration = Duration::from_secs(30);
 

@@ -261,7 +261,13 @@ impl Worker {
         sent += self.board.send(link, &self.base, Instant::now(), &picture);
         lock(&self.parts.status).state_sent += sent;
         self.fresh = link.is_full();
-        self.look_at = Instant::now() + if self.fresh { NO_ROOM } else { PACE };
+        let rest = match (self.fresh, sent) {
+            (true, _) => NO_ROOM,
+            // After a rest the first change is told at once.
+            (false, 0) => Duration::ZERO,
+            (false, _) => PACE,
+        };
+        self.look_at = Instant::now() + rest;
     }
 
     /// New marks of the store. Another opening of it ends the connection: answers still on their

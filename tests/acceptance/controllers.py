@@ -3,7 +3,8 @@
 The child (`python controllers.py`) reads one JSON command a line on its standard input and
 answers each with one line; [`Controllers`] is the other end. Truth lives in the child's
 registers: a bay is a bit, a door counter two registers, a sign's face what was last written.
-A unit can be told to fall silent, to be slow, to babble or to go away (`mode`). Times are
+A unit can be told to fall silent, to be slow, to babble or to go away (`mode`). One that is
+given as [port, address] speaks RTU on its port and answers at that address only. Times are
 CLOCK_MONOTONIC seconds, the same in both processes.
 """
 
@@ -95,7 +96,9 @@ class Unit:
     """One simulated device behind one port."""
 
     def __init__(self, name, port, writes):
-        self.name, self.port, self.writes = name, port, writes
+        self.name, self.writes = name, writes
+        self.rtu = isinstance(port, list)
+        self.port, self.address = port if self.rtu else (port, 1)
         self.mode, self.delay_s = "ok", 0.0
         self.registers = [0] * (PANEL_REGISTERS if name.startswith("panel") else REGISTERS)
         self.requests, self.sweeps, self.server = 0, [], None
@@ -126,12 +129,14 @@ class Unit:
         return b"" if self.mode == "silent" else random.randbytes(random.randint(1, 300))
 
     async def listen(self):
+        from pymodbus import FramerType
         from pymodbus.server import ModbusTcpServer
         from pymodbus.simulator import DataType, SimData, SimDevice
 
         data = SimData(0, values=list(self.registers), datatype=DataType.REGISTERS)
-        device = SimDevice(id=1, simdata=[data], action=self.action)
-        self.server = ModbusTcpServer(device, address=("127.0.0.1", self.port),
+        device = SimDevice(id=self.address, simdata=[data], action=self.action)
+        framer = FramerType.RTU if self.rtu else FramerType.SOCKET
+        self.server = ModbusTcpServer(device, address=("127.0.0.1", self.port), framer=framer,
                                       trace_packet=self.packet)
         await self.server.serve_forever(background=True)
 

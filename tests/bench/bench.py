@@ -1,6 +1,6 @@
 """Measures the built daemon beside references on the same machine and prints one table.
 
-Parts: `sweep` (21,000 bays a second, beside a bare libmodbus loop on the same controllers),
+Parts: `rtu` (60 units on one serial line), `sweep` (21,000 bays a second, beside a bare libmodbus loop on the same controllers),
 `flip` (bay to event and to sign), `http` (allocation with its commit, beside a raw append with
 group commit on the same disk), `outage` (broker stopped and frozen, with and without a kill),
 `dense` and `most` (16,384 bays with everything on, and how far one box goes: `dense.py`).
@@ -241,6 +241,18 @@ def one_outage(args, kind, kill, span_s):
         bar=f"0, 0, {allowed}", fine=not wrong)
 
 
+# A serial line.
+
+def rtu(args):
+    """60 units at 9,600 baud: what the line's owner wastes between answer and request."""
+    span_s = 60 if args.full else 15
+    done = subprocess.run(["cargo", "bench", "-q", "--locked", "--bench", "rtu", "--",
+                           str(span_s)], text=True, capture_output=True, timeout=1_200)
+    told = "; ".join(done.stdout.splitlines()) or done.stderr[-300:]
+    row("60 RTU units at 9,600 baud", told, bar="p50 at most 0.5 ms, none early, no slot missed",
+        fine=done.returncode == 0)
+
+
 # The table.
 
 def machine():
@@ -278,7 +290,7 @@ def main():
     args = parser.parse_args()
     began = machine()
     step_row(args.step)
-    for part in (sweep, flip, http, outage, dense, most):
+    for part in (rtu, sweep, flip, http, outage, dense, most):
         if not args.only or part.__name__ in args.only:
             print(f"{part.__name__}:", flush=True)
             try:

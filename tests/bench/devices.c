@@ -139,7 +139,8 @@ static void stats(void)
 {
     for (int d = 0; d < devices; d++) {
         printf("%s\"%d\": {\"requests\": %lu, \"sweeps\": [", d ? ", " : "{", d, all[d].requests);
-        for (unsigned n = 0; n < all[d].sweeps; n++) printf("%s%.6f", n ? ", " : "", all[d].swept[n]);
+        for (unsigned n = 0; n < all[d].sweeps; n++)
+            printf("%s%.6f", n ? ", " : "", all[d].swept[n]);
         printf("]}");
     }
     printf("}\n");

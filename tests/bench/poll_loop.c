@@ -90,13 +90,15 @@ int main(int argc, char **argv)
         next.tv_nsec %= 1000000000;
         struct timespec now;
         clock_gettime(CLOCK_MONOTONIC, &now);
-        missed += now.tv_sec > next.tv_sec || (now.tv_sec == next.tv_sec && now.tv_nsec > next.tv_nsec);
+        missed += now.tv_sec > next.tv_sec ||
+                  (now.tv_sec == next.tv_sec && now.tv_nsec > next.tv_nsec);
         while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &next, NULL) == EINTR)
             ;
     }
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
-    printf("polls %ld failures %ld late %ld cpu_s %.4f max_rss_kib %ld checksum %lu\n", polls, failures,
+    printf("polls %ld failures %ld late %ld cpu_s %.4f max_rss_kib %ld checksum %lu\n", polls,
+           failures,
            missed, seconds(usage.ru_utime) + seconds(usage.ru_stime), usage.ru_maxrss, sum);
     for (int n = 0; n < devices; n++) {
         modbus_close(all[n].context);

@@ -102,7 +102,15 @@ impl Rig {
             }
         }
         let known = vec![u64::MAX; occupied.len()];
-        Reading { unit, at: self.now.mono, occupied, known, counters: vec![0, 0] }
+        Reading {
+            unit,
+            at: self.now.mono,
+            occupied,
+            known,
+            counters: vec![0, 0],
+            contacts: 0,
+            contacts_known: 0,
+        }
     }
 
     fn step(&mut self, input: Input) -> Duration {

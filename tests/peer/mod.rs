@@ -4,6 +4,8 @@
 //! send. Every request is noted, so that a test can say what reached the wire and when.
 #![allow(dead_code)]
 
+pub mod bus;
+
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
@@ -242,32 +244,48 @@ pub struct LineOf<'a> {
     pub period_ms: u32,
     pub timeout_ms: u32,
     /// Address and profile of each unit: "bays" (640 points in two blocks of 20 registers, and two
-    /// counters), "plain" (630 points in one block), "panel" (64 numbers from 0, 8 texts of 8
-    /// characters from 1000), "mute" (4 numbers that answer no write),
-    /// "slow" (a text of 4 registers, one at a time) or "lit" (630 points, a lamp for each in coils
-    /// from 1000, and 8 outputs in coils from 2000 that are read back).
+    /// counters), "plain" (630 points in one block), "few" (64 in 4 registers), "dense" (256 points
+    /// with faults and two counters, all in one block of 36 registers), "panel" (64 numbers from 0,
+    /// 8 texts of 8 characters from 1000), "mute" (4 numbers that answer no write), "slow" (a
+    /// text of 4 registers, one at a time) or "lit" (630 points, a lamp for each in coils from
+    /// 1000, and 8 outputs in coils from 2000 that are read back).
     pub units: &'a [(u8, &'a str)],
 }
 
 /// A site of these lines, read by the daemon's own parser; signs are named in TOML.
 pub fn site(lines: &[LineOf<'_>], signs: &str) -> Arc<Site> {
+    let tables: Vec<_> = lines.iter().map(|line| (line.keys(), line.units)).collect();
+    site_of(&tables, signs)
+}
+
+impl LineOf<'_> {
+    fn keys(&self) -> String {
+        let LineOf { address, period_ms, timeout_ms, .. } = self;
+        format!("tcp = \"{address}\"\nperiod_ms = {period_ms}\ntimeout_ms = {timeout_ms}\n")
+    }
+}
+
+/// The same of lines whose keys are given in TOML.
+pub fn site_of(lines: &[(String, &[(u8, &str)])], signs: &str) -> Arc<Site> {
     let mut text = String::from(HEAD);
     let mut zones = String::new();
-    for (n, line) in lines.iter().enumerate() {
-        let LineOf { address, period_ms, timeout_ms, .. } = line;
-        text += &format!(
-            "[[line]]\nid = \"l{n}\"\ntcp = \"{address}\"\nperiod_ms = {period_ms}\n\
-             timeout_ms = {timeout_ms}\n"
-        );
-        for (unit, profile) in line.units {
+    for (n, (keys, units)) in lines.iter().enumerate() {
+        text += &format!("[[line]]\nid = \"l{n}\"\n{keys}");
+        for (unit, profile) in *units {
             text += &format!(
                 "[[line.unit]]\nid = \"u{n}-{unit}\"\naddress = {unit}\nprofile = \"{profile}\"\n"
             );
-            if matches!(*profile, "bays" | "plain" | "lit") {
+            let bays = match *profile {
+                "bays" => 640,
+                "plain" | "lit" => 630,
+                "dense" => 256,
+                "few" => 64,
+                _ => 0,
+            };
+            if bays > 0 {
                 zones += &format!(
-                    "[[garage.level.zone]]\nid = \"z{n}-{unit}\"\nbays = \"1-{}\"\n\
-                     unit = \"u{n}-{unit}\"\nfirst_point = 0\nwalk_s = 30\n",
-                    if *profile == "bays" { 640 } else { 630 }
+                    "[[garage.level.zone]]\nid = \"z{n}-{unit}\"\nbays = \"1-{bays}\"\n\
+                     unit = \"u{n}-{unit}\"\nfirst_point = 0\nwalk_s = 30\n"
                 );
                 if *profile == "lit" {
                     zones += &format!("lamps = \"u{n}-{unit}\"\n");
@@ -295,6 +313,17 @@ fn load(path: &Path) -> Site {
         Ok(config) => config.site,
         Err(problems) => panic!("{problems:#?}"),
     }
+}
+
+/// The port of a peer that just stopped; its listener may take a moment to go.
+pub fn bind_again(address: SocketAddr) -> TcpListener {
+    for _ in 0..100 {
+        if let Ok(listener) = TcpListener::bind(address) {
+            return listener;
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    panic!("{address} stays in use");
 }
 
 /// The occupied bits that "bays" of this unit must give, in words of 64.
@@ -348,6 +377,20 @@ counters = { table = "holding", base = 100, count = 2, word_order = "high-first"
 id = "plain"
 source = "a test"
 bays = { table = "holding", base = 0, points = 630, layout = { kind = "bits" } }
+[[profile]]
+id = "few"
+source = "a test"
+bays = { table = "holding", base = 0, points = 64, layout = { kind = "bits" } }
+[[profile]]
+id = "dense"
+source = "a test"
+counters = { table = "holding", base = 32, count = 2, word_order = "high-first" }
+[profile.bays]
+table = "holding"
+base = 0
+points = 256
+layout = { kind = "bits" }
+fault_base = 16
 [[profile]]
 id = "panel"
 source = "a test"

@@ -82,7 +82,8 @@ impl Weave {
         rules.name(format!("{key}.id"), &table.id);
         rules.add(key, "unit", &table.id, ix.at(), &mut self.unit_ids);
         let profile = format!("{key}.profile");
-        let profile = rules.find(profile, "profile", &table.profile, &self.profile_ids);
+        let profile = self.find_profile(&profile, &table.profile);
+        let rules = &mut self.rules;
         let unit = Unit {
             id: table.id,
             profile,

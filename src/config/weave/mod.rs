@@ -4,8 +4,10 @@
 //! classes, nodes and links, garages, destinations, signs. A stand-in index 0 is used where a name
 //! was refused; no site with a problem leaves this file.
 
+mod contacts;
 mod garages;
 mod lines;
+mod profiles;
 mod schedule;
 mod signs;
 mod switched;
@@ -16,10 +18,8 @@ use std::path::PathBuf;
 use jiff::tz::TimeZone;
 
 use super::check::{self, Rules};
-use super::device;
 use super::file::{ClassTable, DestinationTable, LinkTable, MainFile, NodeTable, PartFile};
 use super::{Config, Problem};
-use crate::profile::Profile;
 use crate::site::{Class, ClassIx, Destination, LampTable, Link, Node, NodeIx, NodeKind, Site};
 
 /// Seconds to walk a metre of straight line: streets make it 1.3 times longer, people do 1.3 m/s.
@@ -45,6 +45,9 @@ struct Weave {
     /// Which sign a display belongs to, by unit, kind and index.
     displays: BTreeMap<(u32, bool, u16), String>,
     output_ids: Ids,
+    contact_ids: Ids,
+    /// Which contact an input of a unit belongs to.
+    inputs: BTreeMap<(u32, u16), String>,
     /// Which output a place of a unit belongs to.
     output_places: BTreeMap<(u32, u16), String>,
     /// Places of units that have a bay's lamp.
@@ -75,6 +78,7 @@ pub fn weave(
         lines: main.lines,
         signs: main.signs,
         outputs: main.outputs,
+        contacts: main.contacts,
     };
     weave.classes(main.classes);
     weave.nodes(main.nodes);
@@ -83,6 +87,7 @@ pub fn weave(
     all.extend(parts);
     let mut signs = Vec::new();
     let mut outputs = Vec::new();
+    let mut contacts = Vec::new();
     let mut garages = Vec::new();
     for (file, part) in &mut all {
         weave.rules.file.clone_from(file);
@@ -93,6 +98,7 @@ pub fn weave(
         weave.lines(part.lines, main.guidance.stale_ms);
         garages.push((file.clone(), part.garages));
         outputs.push((file.clone(), part.outputs));
+        contacts.push((file.clone(), part.contacts));
         signs.push((file, part.signs));
     }
     for (file, garages) in garages {
@@ -108,6 +114,10 @@ pub fn weave(
     for (file, outputs) in outputs {
         weave.rules.file = file;
         outputs.into_iter().for_each(|output| weave.output(output));
+    }
+    for (file, contacts) in contacts {
+        weave.rules.file = file;
+        contacts.into_iter().for_each(|contact| weave.contact(contact));
     }
     weave.rules.file = path;
     weave.lamps(&main.lamps, main.site.lamp_stop.as_deref());
@@ -153,6 +163,7 @@ impl Weave {
             profiles: Vec::new(),
             signs: Vec::new(),
             outputs: Vec::new(),
+            contacts: Vec::new(),
             lamps: LampTable::default(),
         };
         Weave {
@@ -170,6 +181,8 @@ impl Weave {
             devices: BTreeMap::new(),
             displays: BTreeMap::new(),
             output_ids: Ids::new(),
+            contact_ids: Ids::new(),
+            inputs: BTreeMap::new(),
             output_places: BTreeMap::new(),
             lamp_places: BTreeSet::new(),
         }
@@ -272,17 +285,6 @@ impl Weave {
                 turn: table.turn,
                 closed: table.closed,
             });
-        }
-    }
-
-    fn profiles(&mut self, profiles: Vec<Profile>) {
-        for profile in profiles {
-            let key = format!("profile[{}]", profile.id);
-            let ix = self.site.profiles.len();
-            self.rules.name(format!("{key}.id"), &profile.id);
-            self.rules.add(&key, "profile", &profile.id, ix, &mut self.profile_ids);
-            device::profile(&mut self.rules, &key, &profile);
-            self.site.profiles.push(profile);
         }
     }
 

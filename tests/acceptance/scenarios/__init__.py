@@ -1,8 +1,8 @@
 """The scenarios, by theme. Each is a function of a `run.Bench`, named as the runner prints it."""
 
-from . import bad_input, devices, guided, lifecycle, outages
+from . import bad_input, devices, guided, lifecycle, outages, rtu
 
-ALL = [*bad_input.ALL, *lifecycle.ALL, *guided.ALL, *devices.ALL, *outages.ALL]
+ALL = [*bad_input.ALL, *lifecycle.ALL, *guided.ALL, *devices.ALL, *rtu.ALL, *outages.ALL]
 # Measures the daemon at its full size, on all cores.
 ALONE = [guided.reference_site]
-LONG = [guided.guided, *devices.ALL[:4], *outages.ALL]
+LONG = [guided.guided, *devices.ALL[:4], *rtu.ALL, *outages.ALL]

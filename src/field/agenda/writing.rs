@@ -1,0 +1,157 @@
+//! Writes: which one is next, and what came of it.
+
+use std::time::Duration;
+
+use tracing::{debug, warn};
+
+use super::{Agenda, Doing, Job, Outcome};
+use crate::field::orders::{Batch, Step};
+use crate::field::places::Kind;
+use crate::field::policy::{OnWrite, policy};
+use crate::time::Mono;
+
+/// How long a unit that was busy with a write is left in peace.
+const BUSY: Duration = Duration::from_millis(100);
+/// Busy answers to writes in a row before they count as refusals.
+const BUSY_MAX: u32 = 3;
+
+impl Agenda {
+    /// When the next write is due. Before a stop nobody waits for a unit that was silent.
+    pub(super) fn orders_due(&self) -> Option<Mono> {
+        self.orders.due(|unit| {
+            let unit = &self.units[unit];
+            if self.stopping.is_some() && unit.breaker.is_open() {
+                return Mono(u64::MAX);
+            }
+            unit.breaker.due(&self.budget).max(unit.alone_until)
+        })
+    }
+
+    pub(super) fn next_write(&mut self, now: Mono) -> Option<Job> {
+        let (units, stopping, budget) = (&self.units, self.stopping.is_some(), &self.budget);
+        let step = self.orders.next(now, |unit| {
+            let unit = &units[unit];
+            unit.may_be_asked(now, budget) && !(stopping && unit.breaker.is_open())
+        })?;
+        self.writes_in_a_row += 1;
+        let job = match step {
+            Step::Write(batch) => {
+                self.status.units[batch.unit].writes_total += 1;
+                let address = self.units[batch.unit].address;
+                let (table, first, replies) = (batch.table, batch.first, batch.replies);
+                let values = batch.values.clone();
+                self.doing = Doing::Writing(batch);
+                Job::Write { address, table, first, values, replies }
+            }
+            Step::ReadBack(batch) => {
+                let address = self.units[batch.unit].address;
+                let (table, first) = (batch.table, batch.first);
+                let count = u16::try_from(batch.values.len()).expect("a write has a spec's limit");
+                self.doing = Doing::ReadingBack(batch);
+                Job::Read { address, table, first, count }
+            }
+        };
+        Some(job)
+    }
+
+    pub(super) fn writing_done(
+        &mut self,
+        now: Mono,
+        at: Mono,
+        took: Duration,
+        batch: Batch,
+        outcome: Outcome,
+    ) {
+        let unit = batch.unit;
+        let refusal = match &outcome {
+            Outcome::Written => {
+                self.orders.written(now, at, batch);
+                self.units[unit].write_was_taken();
+                self.answered(now, unit);
+                return;
+            }
+            // Nobody said that it arrived, so it says nothing about the unit.
+            Outcome::Sent => {
+                self.orders.written(now, at, batch);
+                return;
+            }
+            Outcome::Exception(code) => (*code, policy(*code).write),
+            _ => (0, OnWrite::Silent),
+        };
+        self.write_failed(now, took, &batch, refusal, &outcome);
+    }
+
+    /// What was written was read again.
+    pub(super) fn read_back_done(
+        &mut self,
+        now: Mono,
+        at: Mono,
+        took: Duration,
+        batch: &Batch,
+        outcome: Outcome,
+    ) {
+        let unit = batch.unit;
+        let values: Vec<u16> = match outcome {
+            Outcome::Words(words) => words,
+            Outcome::Bits(bits) => bits.into_iter().map(u16::from).collect(),
+            Outcome::Exception(code) => {
+                let refusal = (code, policy(code).write);
+                return self.write_failed(now, took, batch, refusal, &outcome);
+            }
+            _ => return self.write_failed(now, took, batch, (0, OnWrite::Silent), &outcome),
+        };
+        self.answered(now, unit);
+        let id = &self.units[unit].id;
+        for wrong in self.orders.read_back(now, at, batch, &values, &mut self.jitter) {
+            let place = self.orders.place(wrong.slot);
+            let (kind, first) = (place.kind, place.first);
+            if wrong.news {
+                warn!(unit = id, ?kind, first, "unit holds something else than was written to it");
+            } else {
+                debug!(unit = id, ?kind, first, "unit still holds something else");
+            }
+            let nth = self.orders.nth_of_kind(wrong.slot);
+            match kind {
+                Kind::Sign => self.status.signs[nth].mismatch_total += 1,
+                Kind::Output => self.status.outputs[nth].mismatch_total += 1,
+                Kind::Lamp => self.status.lamps.mismatch_total += 1,
+            }
+        }
+    }
+
+    /// A write, or its reading back, came to nothing.
+    fn write_failed(
+        &mut self,
+        now: Mono,
+        took: Duration,
+        batch: &Batch,
+        refusal: (u8, OnWrite),
+        outcome: &Outcome,
+    ) {
+        let unit = batch.unit;
+        self.status.units[unit].write_failures_total += 1;
+        match refusal {
+            (_, OnWrite::Silent) => self.failed(now, took, unit, outcome),
+            (_, OnWrite::Busy) if self.units[unit].busy_writes < BUSY_MAX => {
+                self.units[unit].busy_writes += 1;
+                // Absolute values only, so asking twice for what is under way does no harm.
+                self.orders.hold(unit, now + BUSY);
+                self.answered(now, unit);
+            }
+            (code, OnWrite::Busy | OnWrite::Refused) => self.write_refused(now, batch, code),
+        }
+    }
+
+    fn write_refused(&mut self, now: Mono, batch: &Batch, code: u8) {
+        let (unit, first) = (batch.unit, batch.first);
+        let state = &mut self.units[unit];
+        let (id, name) = (&state.id, policy(code).name);
+        if std::mem::replace(&mut state.write_refused, true) {
+            debug!(unit = id, code, name, first, "unit refused a write");
+        } else {
+            warn!(unit = id, code, name, first, "unit refuses a write");
+        }
+        self.orders.refused(now, batch, &mut self.jitter);
+        self.answered(now, unit);
+    }
+}
