@@ -520,7 +520,11 @@ mod tests {
             id: "l1".into(),
             last_round_trip_us: Some(3_200),
             lamps: LampsView { wanted: 9, confirmed: 8, mismatches_total: 1 },
-            units: vec![LineUnitView { id: "u1".into(), ..Default::default() }],
+            units: vec![LineUnitView {
+                id: "u1".into(),
+                exceptions: BTreeMap::from([(2, 1)]),
+                ..Default::default()
+            }],
             ..Default::default()
         };
         let lane = LaneView { lane: "events".into(), backlog_records: 12, ..Default::default() };
