@@ -119,7 +119,7 @@ pub struct Agenda {
     /// Whether an answer names the request that it belongs to.
     transactions: bool,
     units: Vec<Unit>,
-    signs: Orders,
+    orders: Orders,
     grid: Grid,
     round: Round,
     budget: Budget,
@@ -181,7 +181,7 @@ impl Agenda {
 
     /// A place of the line, by its number, should hold this.
     pub fn want(&mut self, slot: usize, values: &[u16]) {
-        self.signs.want(slot, values);
+        self.orders.want(slot, values);
     }
 
     /// Someone wants to know how a unit is, by its place on the line: it is asked in the next
@@ -202,7 +202,7 @@ impl Agenda {
     pub fn stop(&mut self) {
         if self.stopping.is_none() {
             self.stopping = Some(LAST_CONNECTS_MAX);
-            self.signs.last_call();
+            self.orders.last_call();
         }
     }
 
@@ -221,7 +221,7 @@ impl Agenda {
         let LineStatus { units, signs, outputs, lamps, .. } = &mut self.status;
         let (mut signs, mut outputs) = (signs.iter_mut(), outputs.iter_mut());
         (lamps.desired, lamps.confirmed) = (0, 0);
-        for shown in self.signs.shown() {
+        for shown in self.orders.shown() {
             let (wanted, confirmed) = (u32::from(shown.wanted), u32::from(shown.confirmed));
             match shown.kind {
                 Kind::Sign => {
@@ -265,7 +265,7 @@ impl Agenda {
         job.unwrap_or_else(|| {
             let polls = self.units.iter().any(Unit::is_polled);
             let sweep = polls.then(|| self.grid.next());
-            Job::Wait { until: sweep.into_iter().chain(self.signs_due()).min() }
+            Job::Wait { until: sweep.into_iter().chain(self.orders_due()).min() }
         })
     }
 
@@ -330,7 +330,7 @@ impl Agenda {
             }
             self.round.end();
             self.units.iter_mut().for_each(Unit::lost_line);
-            self.signs.forget(None);
+            self.orders.forget(None);
             self.link = Link::Cut { retry_at: now + self.delay.grow(&mut self.jitter) };
             return;
         }

@@ -182,7 +182,7 @@ impl Agenda {
             warn!(line = self.id, unit = state.id, last = ?outcome, "unit does not answer");
         }
         let until = if self.stopping.is_some() { Mono(u64::MAX) } else { now + HOLD };
-        self.signs.hold(unit, until);
+        self.orders.hold(unit, until);
         match outcome {
             Outcome::Exception(_) => (),
             Outcome::Silent | Outcome::Nonsense { .. } if !self.transactions => {
@@ -194,7 +194,7 @@ impl Agenda {
             Outcome::Silent => self.cut(now, probe),
             _ => {
                 // The peer may have started anew, with its displays blank.
-                self.signs.forget(None);
+                self.orders.forget(None);
                 self.cut(now, probe);
             }
         }

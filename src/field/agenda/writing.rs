@@ -16,9 +16,9 @@ const BUSY: Duration = Duration::from_millis(100);
 const BUSY_MAX: u32 = 3;
 
 impl Agenda {
-    /// When the next sign write is due. Before a stop nobody waits for a unit that was silent.
-    pub(super) fn signs_due(&self) -> Option<Mono> {
-        self.signs.due(|unit| {
+    /// When the next write is due. Before a stop nobody waits for a unit that was silent.
+    pub(super) fn orders_due(&self) -> Option<Mono> {
+        self.orders.due(|unit| {
             let unit = &self.units[unit];
             if self.stopping.is_some() && unit.breaker.is_open() {
                 return Mono(u64::MAX);
@@ -125,7 +125,7 @@ impl Agenda {
             (_, OnWrite::Busy) if self.units[unit].busy_writes < BUSY_MAX => {
                 self.units[unit].busy_writes += 1;
                 // Absolute values only, so asking twice for what is under way does no harm.
-                self.signs.hold(unit, now + BUSY);
+                self.orders.hold(unit, now + BUSY);
                 self.answered(now, unit);
             }
             (code, OnWrite::Busy | OnWrite::Refused) => self.write_refused(now, batch, code, what),
