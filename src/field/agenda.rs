@@ -160,7 +160,7 @@ impl Agenda {
             endpoint: table.wire.to_string(),
             transactions: table.has_transactions(),
             units: table.units.iter().map(|ix| Unit::new(site, line, *ix)).collect(),
-            signs: Orders::new(&places),
+            orders: Orders::new(&places),
             grid: Grid::new(first, period),
             round: Round::new(period),
             budget: Budget::new(table.units.len() > 1),
@@ -247,7 +247,7 @@ impl Agenda {
     pub fn next(&mut self, now: Mono) -> Job {
         assert!(self.doing == Doing::Nothing, "one thing at a time");
         self.since = now;
-        if self.stopping.is_some() && self.signs_due().is_none_or(|due| due > now) {
+        if self.stopping.is_some() && self.orders_due().is_none_or(|due| due > now) {
             return Job::Finished;
         }
         if let Link::Cut { retry_at } = self.link {

@@ -29,7 +29,7 @@ impl Agenda {
 
     pub(super) fn next_write(&mut self, now: Mono) -> Option<Job> {
         let (units, stopping, budget) = (&self.units, self.stopping.is_some(), &self.budget);
-        let step = self.signs.next(now, |unit| {
+        let step = self.orders.next(now, |unit| {
             let unit = &units[unit];
             unit.may_be_asked(now, budget) && !(stopping && unit.breaker.is_open())
         })?;
@@ -58,14 +58,14 @@ impl Agenda {
         let unit = batch.unit;
         let refusal = match &outcome {
             Outcome::Written => {
-                self.signs.written(now, at, batch);
+                self.orders.written(now, at, batch);
                 self.units[unit].write_was_taken();
                 self.answered(now, unit);
                 return;
             }
             // Nobody said that it arrived, so it says nothing about the unit.
             Outcome::Sent => {
-                self.signs.written(now, at, batch);
+                self.orders.written(now, at, batch);
                 return;
             }
             Outcome::Exception(code) => (*code, policy(*code).write),
@@ -92,15 +92,15 @@ impl Agenda {
         };
         self.answered(now, unit);
         let id = &self.units[unit].id;
-        for wrong in self.signs.read_back(now, at, batch, &values, &mut self.jitter) {
-            let place = self.signs.place(wrong.slot);
+        for wrong in self.orders.read_back(now, at, batch, &values, &mut self.jitter) {
+            let place = self.orders.place(wrong.slot);
             let (kind, first) = (place.kind, place.first);
             if wrong.news {
                 warn!(unit = id, ?kind, first, "unit holds something else than was written to it");
             } else {
                 debug!(unit = id, ?kind, first, "unit still holds something else");
             }
-            let nth = self.signs.nth_of_kind(wrong.slot);
+            let nth = self.orders.nth_of_kind(wrong.slot);
             match kind {
                 Kind::Sign => self.status.signs[nth].mismatch_total += 1,
                 Kind::Output => self.status.outputs[nth].mismatch_total += 1,
@@ -141,7 +141,7 @@ impl Agenda {
         } else {
             warn!(unit = id, code, name, first, "unit refuses {what}");
         }
-        self.signs.refused(now, batch, &mut self.jitter);
+        self.orders.refused(now, batch, &mut self.jitter);
         self.answered(now, unit);
     }
 }
