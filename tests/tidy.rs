@@ -180,7 +180,8 @@ fn is_rust(file: &File) -> bool {
 /// Files that hold nothing but tests and what tests stand on.
 fn is_test_file(file: &File) -> bool {
     let names = ["/tests.rs", "/testing.rs", "/history.rs"];
-    file.path.starts_with("tests/") || names.iter().any(|name| file.path.ends_with(name))
+    let ours = file.path.starts_with("tests/") || file.path.contains("/tests/");
+    ours || names.iter().any(|name| file.path.ends_with(name))
 }
 
 fn pure_files_name_nothing_impure(file: &File) -> Vec<Breach> {
