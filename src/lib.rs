@@ -3,14 +3,17 @@
 //! Two pure machines decide: [`gateway`] (bays, leases, signs) and [`outbox`] (delivery). Each has
 //! one owner and one door, `step(now, input, &mut effects)`. Around them stand thin adapters, one a
 //! folder or file: [`field`] (Modbus), [`store`] (sled), [`uplink`] (MQTT), [`http`], [`metrics`],
-//! [`systemd`]. [`run`] joins them into the daemon; `demo` puts a whole site around that daemon.
+//! [`systemd`]. [`run`] joins them into the daemon; `demo` puts a whole site around that daemon;
+//! [`probe`] is an installer's own way to a device.
 //!
 //! | to change | look in |
 //! |---|---|
 //! | what may be configured, and its bounds | `config/file.rs`, `config/check.rs` |
 //! | which bay a driver gets | `gateway/choose.rs`, `gateway/route.rs` |
 //! | how a lease ends | `gateway/ask.rs`, `gateway/fill.rs` |
-//! | what a sign shows | `gateway/sign.rs` |
+//! | what a sign shows, and who decides it | `gateway/precedence.rs`, `gateway/sign.rs` |
+//! | what a line asks next, and what an answer means | `field/agenda.rs`, `field/policy.rs` |
+//! | where a kind of device keeps its data | `config/profiles`, `profile.rs` |
 //! | what upstream is told | `record.rs`, `config/schema` |
 //! | what survives a restart | `gateway/keep.rs`, `store` |
 //!

@@ -1,11 +1,11 @@
 """Measures the built daemon beside references on the same machine and prints one table.
 
-Parts: `rtu` (60 units on one serial line), `sweep` (21,000 bays a second, beside a bare libmodbus
-loop on the same controllers), `flip` (bay to event and to sign), `http` (allocation with its
-commit, beside a raw append with group commit on the same disk), `outage` (broker stopped and
-frozen, with and without a kill), `dense` and `most` (16,384 bays with everything on, and how far
-one box goes: `dense.py`).
-A bar that is missed makes the run fail. Ends with `N passed, N failed`.
+Parts: `rtu` (60 units on one serial line), `shared` (64 units of which some are silent), `writes`
+(order to sign while 21,000 bays are polled), `alone` (the field's CPU beside a bare libmodbus
+loop), `sweep` (21,000 bays a second, beside such a loop on the same controllers), `flip` (bay to
+event and to sign), `http` (allocation with its commit, beside a raw append with group commit on
+the same disk), `outage` (broker stopped and frozen, with and without a kill), `dense` and `most`
+(16,384 bays with everything on, and how far one box goes: `dense.py`). A bar that is missed makes the run fail. Ends with `N passed, N failed`.
 """
 
 import argparse
@@ -242,16 +242,40 @@ def one_outage(args, kind, kill, span_s):
         bar=f"0, 0, {allowed}", fine=not wrong)
 
 
-# A serial line.
+# The field without the daemon: benches in Rust, each with its bars and its own devices.
+
+def rust(bench, what, bar, *words):
+    done = subprocess.run(["cargo", "bench", "-q", "--locked", "--bench", bench, "--", *words],
+                          text=True, capture_output=True, timeout=2_400)
+    told = "; ".join(done.stdout.splitlines()) or done.stderr[-300:]
+    row(what, told, bar=bar, fine=done.returncode == 0)
+
+
+def full_word(args):
+    return ["--full"] if args.full else []
+
 
 def rtu(args):
     """60 units at 9,600 baud: what the line's owner wastes between answer and request."""
-    span_s = 60 if args.full else 15
-    done = subprocess.run(["cargo", "bench", "-q", "--locked", "--bench", "rtu", "--",
-                           str(span_s)], text=True, capture_output=True, timeout=1_200)
-    told = "; ".join(done.stdout.splitlines()) or done.stderr[-300:]
-    row("60 RTU units at 9,600 baud", told, bar="p50 at most 0.5 ms, none early, no slot missed",
-        fine=done.returncode == 0)
+    rust("rtu", "60 RTU units at 9,600 baud", "p50 at most 0.5 ms, none early, no slot missed",
+         "60" if args.full else "15")
+
+
+def shared(args):
+    """A line of 64 units of which none, one, and a quarter are silent."""
+    rust("shared", "64 units on a line, 0, 1 and 16 silent",
+         "healthy intervals grow by at most 5 %, 10 %", *full_word(args))
+
+
+def writes(_):
+    """From an order for a sign to its register, while 21,000 bays are polled."""
+    rust("writes", "order to a sign's register", "p99 below 50 ms, no slot missed")
+
+
+def alone(args):
+    """The field alone beside the bare libmodbus loop, 64 controllers."""
+    rust("field", "16,384 bays, the field alone", "at most 1.5 times the loop's CPU",
+         *full_word(args))
 
 
 # The table.
@@ -290,8 +314,9 @@ def main():
     parser.add_argument("--hook", help="a program that is given the daemon's pid (a profiler)")
     args = parser.parse_args()
     began = machine()
-    step_row(args.step)
-    for part in (rtu, sweep, flip, http, outage, dense, most):
+    if not args.only:
+        step_row(args.step)
+    for part in (rtu, shared, writes, alone, sweep, flip, http, outage, dense, most):
         if not args.only or part.__name__ in args.only:
             print(f"{part.__name__}:", flush=True)
             try:
