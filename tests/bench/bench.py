@@ -5,7 +5,8 @@ Parts: `rtu` (60 units on one serial line), `shared` (64 units of which some are
 loop), `sweep` (21,000 bays a second, beside such a loop on the same controllers), `flip` (bay to
 event and to sign), `http` (allocation with its commit, beside a raw append with group commit on
 the same disk), `outage` (broker stopped and frozen, with and without a kill), `dense` and `most`
-(16,384 bays with everything on, and how far one box goes: `dense.py`). A bar that is missed makes the run fail. Ends with `N passed, N failed`.
+(16,384 bays with everything on, and how far one box goes: `dense.py`).
+A bar that is missed makes the run fail. Ends with `N passed, N failed`.
 """
 
 import argparse
