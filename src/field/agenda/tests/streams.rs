@@ -7,9 +7,11 @@
 //! left out: an answer that nobody waits for any more (a second one to the same request, or one of
 //! a unit that was not asked) and that has unit, function and length of the one waited for.
 //!
-//! `PARKWAY_STREAMS=1000000 cargo test --release --lib streams` plays a million answers.
+//! `PARKWAY_STREAMS=1000000 cargo test --release --lib streams` plays a million answers, and
+//! `PARKWAY_PLAY=7` the play of that number alone, telling what was sent and heard.
 
 use std::collections::BTreeSet;
+use std::panic::catch_unwind;
 
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -31,20 +33,32 @@ const CHANGE_MS: u64 = 400;
 #[test]
 fn no_stream_of_answers_makes_a_reading_that_no_unit_gave() {
     let streams = std::env::var("PARKWAY_STREAMS").map_or(STREAMS, |n| n.parse().unwrap());
-    let mut seed = [7; 32];
-    seed[..8].copy_from_slice(&streams.to_le_bytes());
-    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
-    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+    if let Ok(number) = std::env::var("PARKWAY_PLAY") {
+        println!("{:?}", play(number.parse().unwrap(), true));
+        return;
+    }
     let mut told = Told::default();
     for number in 0..streams.div_ceil(A_SITE) {
-        let mut play = Play::new(&mut runner, number);
-        while play.asked < A_SITE && play.now_ms < 120_000 {
-            play.turn();
+        match catch_unwind(|| play(number, false)) {
+            Ok(more) => told.add(&more),
+            Err(_) => panic!("PARKWAY_PLAY={number} plays only this one, and tells of it"),
         }
-        told.add(&play.told);
     }
     println!("{told:?}");
     assert!(told.taken > streams / 4 && told.free > 1_000 && told.late > streams / 60, "{told:?}");
+}
+
+/// One site and its requests; every play can be played alone.
+fn play(number: u64, loud: bool) -> Told {
+    let mut seed = [7; 32];
+    seed[..8].copy_from_slice(&number.to_le_bytes());
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
+    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+    let mut play = Play::new(&mut runner, number, loud);
+    while play.asked < A_SITE && play.now_ms < 120_000 {
+        play.turn();
+    }
+    play.told
 }
 
 /// What was played.
@@ -84,6 +98,7 @@ struct Flying {
     /// The request it came after, and whether it is more than the answer to that.
     to: u64,
     again: bool,
+    /// The read that it would answer.
     asked: Read,
 }
 
@@ -125,10 +140,12 @@ struct Play {
     sweep: u64,
     taken: BTreeMap<u8, Vec<(Read, Vec<u16>)>>,
     told: Told,
+    /// Whether it tells what is sent and heard.
+    loud: bool,
 }
 
 impl Play {
-    fn new(runner: &mut TestRunner, number: u64) -> Play {
+    fn new(runner: &mut TestRunner, number: u64, loud: bool) -> Play {
         let mut random = Jitter::new(number);
         let units = 1 + random.below(4) as usize;
         let timeout_ms = 40 + random.below(260);
@@ -160,6 +177,7 @@ impl Play {
             sweep: 0,
             taken: BTreeMap::new(),
             told: Told::default(),
+            loud,
         }
     }
 
@@ -207,6 +225,9 @@ impl Play {
         let asked_ms = self.now_ms;
         let by_ms = asked_ms + self.timeout_ms;
         self.flying.retain(|flying| flying.at_ms >= asked_ms);
+        if self.loud {
+            println!("{asked_ms} ms: request {} is {read:?}, until {by_ms} ms", self.asked);
+        }
         self.answer(read);
         self.flying.sort_by_key(|flying| flying.at_ms);
         let mut listener = Listener::new(read.address, read.ask());
@@ -219,6 +240,9 @@ impl Play {
                 continue;
             }
             self.now_ms = next.at_ms.max(self.now_ms);
+            if self.loud {
+                println!("{} ms: request {} hears {next:?}", self.now_ms, self.asked);
+            }
             outcome = match (self.agenda.transactions, listener.take(&next.bytes)) {
                 // A frame with another transaction id, or one that does not fit, ends it.
                 (true, None) => Some(Outcome::Nonsense { why: "misfit".into() }),
@@ -286,8 +310,10 @@ impl Play {
                 let step = if read.table.is_bits() { 8 } else { 1 };
                 let more = self.random.below(2) == 0 || read.count <= step;
                 let count = if more { read.count + step } else { read.count - step };
-                let frame = self.frame(Read { count, ..read }, soon_ms);
-                self.send(soon_ms, frame, read, false);
+                // The answer to what it looks like, should it find a later request waiting.
+                let other = Read { count, ..read };
+                let frame = self.frame(other, soon_ms);
+                self.send(soon_ms, frame, other, false);
             }
             17 => {
                 let length = 1 + self.random.below(80) as usize;
