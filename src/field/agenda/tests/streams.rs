@@ -17,6 +17,7 @@ use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use super::*;
+use crate::field::decode::tests::{raw, says as distance};
 use crate::field::plan::tests::any_unit;
 use crate::field::plan::{items_per_point, points_per_item};
 use crate::field::rtu::{self, Ask, Listener, encode};
@@ -139,6 +140,8 @@ struct Play {
     /// The sweep under way, and what was taken in it from each unit.
     sweep: u64,
     taken: BTreeMap<u8, Vec<(Read, Vec<u16>)>>,
+    /// What each unit's rangers last said outside their band, and when; `Some(None)`: not known.
+    last: BTreeMap<(usize, usize), Option<Option<(bool, Mono)>>>,
     told: Told,
     /// Whether it tells what is sent and heard.
     loud: bool,
@@ -176,6 +179,7 @@ impl Play {
             said: Vec::new(),
             sweep: 0,
             taken: BTreeMap::new(),
+            last: BTreeMap::new(),
             told: Told::default(),
             loud,
         }
@@ -387,12 +391,6 @@ impl Play {
     fn judge_reading(&mut self, reading: &Reading) {
         let unit = reading.unit.at();
         let taken = self.taken.remove(&(unit as u8 + 1)).unwrap_or_default();
-        let value = |table: Table, at: usize| {
-            taken.iter().find_map(|(read, values)| {
-                let offset = at.checked_sub(read.first.into())?;
-                (read.table == table).then(|| values.get(offset).copied()).flatten()
-            })
-        };
         let Some(bays) = &self.site.profile(reading.unit).bays else {
             assert!(reading.known.iter().all(|known| *known == 0));
             return;
@@ -402,39 +400,81 @@ impl Play {
             .collect();
         for point in 0..reading.known.len() * 64 {
             let bit = |words: &[u64]| words[point / 64] >> (point % 64) & 1 == 1;
+            if !wired.contains(&point) {
+                assert!(!bit(&reading.known), "point {point} has no bay");
+                continue;
+            }
+            let said = said(bays, point, &taken);
+            let last = self.last.entry((unit, point)).or_default();
+            let held = *last;
+            match said[..] {
+                [Some(Some(taken))] => *last = Some(Some((taken, reading.at))),
+                [] | [_] => (),
+                // What overlaps came twice and differs: which one is remembered is not known.
+                [..] => *last = Some(None),
+            }
             if !bit(&reading.known) {
                 assert!(!bit(&reading.occupied), "occupied but not known");
                 continue;
             }
             self.told.free += u64::from(!bit(&reading.occupied));
-            let came = came(bays, point, &value);
-            assert!(wired.contains(&point) && came.is_some(), "point {point} was made up");
-            if let Some(Some(occupied)) = came {
-                assert_eq!(bit(&reading.occupied), occupied, "point {point} of unit {unit}");
-            }
+            let occupied = bit(&reading.occupied);
+            let fits = |said: &Option<Option<bool>>| match (said, bays, held) {
+                (None, ..) => false,
+                (Some(Some(taken)), ..) => *taken == occupied,
+                (Some(None), Bays { layout: Layout::Distance(rule), .. }, Some(Some(last))) => {
+                    let hold_ms = u64::from(rule.hold_s) * 1_000;
+                    last.0 == occupied && reading.at.ms_since(last.1) <= hold_ms
+                }
+                // Never said anything, or it is not known what.
+                (Some(None), _, held) => held.is_some(),
+            };
+            assert!(said.iter().any(fits), "point {point} of unit {unit}: {said:?}, {held:?}");
         }
     }
 }
 
-/// What came for a point: `None` where nothing did, `Some(None)` where its layout has a memory or
-/// flags of its own, which `decode` holds itself to.
-fn came(
-    bays: &Bays,
-    point: usize,
-    value: &dyn Fn(Table, usize) -> Option<u16>,
-) -> Option<Option<bool>> {
+/// What came for a point, and what it says by the rule alone: `Some(None)` between two thresholds,
+/// `None` where it says nothing. More than one where ranges overlap and were read at other times.
+fn said(bays: &Bays, point: usize, taken: &[(Read, Vec<u16>)]) -> Vec<Option<Option<bool>>> {
+    let came = |at: usize, count: usize| {
+        taken.iter().filter(|(read, _)| read.table == bays.table).filter_map(
+            move |(read, values)| {
+                let offset = at.checked_sub(read.first.into())?;
+                values.get(offset..offset + count)
+            },
+        )
+    };
     let item = point / usize::from(points_per_item(bays));
-    let word =
-        value(bays.table, usize::from(bays.base) + item * usize::from(items_per_point(bays)))?;
-    if let Some(base) = bays.fault_base {
-        value(bays.table, usize::from(base) + item)?;
-    }
-    Some(match bays.layout {
-        Layout::Bits if bays.table.is_bits() => Some(word == 1),
-        Layout::Bits => Some(word >> (point % 16) & 1 == 1),
-        Layout::Values { occupied, .. } => Some(word == occupied),
-        Layout::Flags { .. } | Layout::Distance(_) => None,
-    })
+    let flag = |word: u16| match points_per_item(bays) {
+        16 => word >> (point % 16) & 1 == 1,
+        _ => word != 0,
+    };
+    let size = usize::from(items_per_point(bays));
+    let words = came(usize::from(bays.base) + item * size, size);
+    let says = |words: &[u16]| match &bays.layout {
+        Layout::Bits => Some(Some(flag(words[0]))),
+        Layout::Values { free, occupied } => {
+            let either = (words[0] == *free) != (words[0] == *occupied);
+            either.then_some(Some(words[0] == *occupied))
+        }
+        Layout::Flags { detect, faults } => {
+            let bit = |n: &u8| words[0] >> n & 1 == 1;
+            (!faults.iter().any(bit)).then(|| Some(bit(detect)))
+        }
+        Layout::Distance(rule) => distance(rule, raw(words, rule.word_order)),
+    };
+    let faults: Vec<bool> = match bays.fault_base {
+        None => vec![false],
+        Some(base) => came(usize::from(base) + item, 1).map(|words| flag(words[0])).collect(),
+    };
+    let all = words.flat_map(|words| {
+        faults.iter().map(|fault| if *fault { None } else { says(words) }).collect::<Vec<_>>()
+    });
+    let mut all: Vec<_> = all.collect();
+    all.sort_unstable();
+    all.dedup();
+    all
 }
 
 /// What a unit holds in an item of a block at a time.
