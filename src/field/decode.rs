@@ -283,4 +283,4 @@ fn put(out: &mut [u64], at: usize, count: usize, flags: u64) {
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

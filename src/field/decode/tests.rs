@@ -69,20 +69,24 @@ impl Came {
 
     /// A number of one register or two.
     fn number(&self, table: Table, at: usize, words: u16, order: WordOrder) -> Option<u32> {
-        let first = u32::from(self.item(table, at)?);
-        if words == 1 {
-            return Some(first);
-        }
-        let second = u32::from(self.item(table, at + 1)?);
-        Some(match order {
-            WordOrder::HighFirst => first * 65_536 + second,
-            WordOrder::LowFirst => second * 65_536 + first,
-        })
+        let words: Option<Vec<u16>> =
+            (at..at + usize::from(words)).map(|at| self.item(table, at)).collect();
+        words.map(|words| raw(&words, order))
+    }
+}
+
+/// A number of one register or two.
+pub fn raw(words: &[u16], order: WordOrder) -> u32 {
+    let [first, rest @ ..] = words else { panic!("a number has a register") };
+    match (rest.first().copied().map(u32::from), order) {
+        (None, _) => u32::from(*first),
+        (Some(second), WordOrder::HighFirst) => u32::from(*first) * 65_536 + second,
+        (Some(second), WordOrder::LowFirst) => second * 65_536 + u32::from(*first),
     }
 }
 
 /// What a distance says: `Some(None)` for one between the thresholds.
-fn says(rule: &Distance, raw: u32) -> Option<Option<bool>> {
+pub fn says(rule: &Distance, raw: u32) -> Option<Option<bool>> {
     let count = match rule.number {
         Number::U16 | Number::U32 => i64::from(raw),
         Number::I16 => i64::from(raw as u16 as i16),
