@@ -4,6 +4,9 @@
 //! Each broken configuration is the starter with one change; what the refusal must say (file, key,
 //! value, bound) stands beside the change.
 
+#[path = "config/larger.rs"]
+mod larger;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -168,11 +171,11 @@ const BROKEN_GARAGE: &[Broken] = &[
 
 /// What TOML itself refuses: with line and column.
 const NOT_TOML: &[Broken] = &[
-    ("name = \"Our first garage\"", "name = Our first", &["line 8, column"]),
-    ("# listen =", "port = 80 #", &["line 14, column 1", "unknown field `port`"]),
-    ("# keep_alive_s = 15", "keep_alive_s = \"15\"", &["line 24, column 16", "invalid type"]),
+    ("name = \"Our first garage\"", "name = Our first", &["line 10, column"]),
+    ("# listen =", "port = 80 #", &["line 18, column 1", "unknown field `port`"]),
+    ("# keep_alive_s = 15", "keep_alive_s = \"15\"", &["line 28, column 16", "invalid type"]),
     ("kind = \"surface\"", "kind = \"road\"", &["unknown variant `road`", "`surface`"]),
-    ("broker = \"127.0.0.1:1883\"", "", &["missing field `broker`", "line 19, column 1"]),
+    ("broker = \"127.0.0.1:1883\"", "", &["missing field `broker`", "line 23, column 1"]),
 ];
 
 #[test]
@@ -449,7 +452,7 @@ fn shipped_profiles_are_there_for_any_unit() {
     assert_eq!((unit(fire.unit), fire.index, fire.active_open), ("io", 2, true));
     assert_eq!(fire.closes, [site.scope("main/B1").expect("it is there")]);
     // A slip in a shipped name is answered with it.
-    let slip = change(&garage, "profile = \"io-16\"", "profile = \"io-8\"");
+    let slip = change(&garage, "\nprofile = \"io-16\"", "\nprofile = \"io-8\"");
     refused(STARTER, &slip, "io-8", &["unit[io].profile", "mean \"io-16\""]);
     // One loop cannot count both ways.
     let same = change(&garage, "out_unit = \"d-out\"", "out_unit = \"d-in\"");

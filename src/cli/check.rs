@@ -67,6 +67,7 @@ fn report(path: &Path, config: &Config, told: &lines::Told) -> String {
     row("", by_class(site));
     row("ways", ways(site));
     row("signs", signs(site));
+    row("profiles", profiles(site));
     row("lines", line_count(site));
     for line in &told.rows {
         row("", line.clone());
@@ -123,6 +124,13 @@ fn signs(site: &Site) -> String {
     let counting = count(site.signs.len() - call_outs - arrows, "count sign");
     let (call_outs, arrows) = (count(call_outs, "call-out"), count(arrows, "direction sign"));
     format!("{counting}, {call_outs}, {arrows}")
+}
+
+/// How many are written in the site's own files, and which of the shipped ones units use.
+fn profiles(site: &Site) -> String {
+    let shipped = config::shipped::used(site);
+    let own = format!("{} of its own", site.profiles.len() - shipped.len());
+    if shipped.is_empty() { own } else { format!("{own}; as shipped: {}", shipped.join(", ")) }
 }
 
 fn line_count(site: &Site) -> String {

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use crate::config::{self, Config};
 use crate::log::LogControl;
 use crate::owner::Handle;
+use crate::site::Site;
 use crate::time::Clock;
 
 /// What a reload compares with and acts on.
@@ -88,7 +89,7 @@ impl Reload {
     /// Fallback texts may change as long as the signs stay the same.
     async fn sign_texts(&mut self, new: &Config, handle: &Handle) -> bool {
         // Checked with the file's displays, so those must be the running ones.
-        let same = signs(&self.config) == signs(new)
+        let same = signs(&self.config.site) == signs(&new.site)
             && format!("{:?}", self.config.site.profiles) == format!("{:?}", new.site.profiles);
         let (old, new) = (&mut self.config.site.signs, &new.site.signs);
         if !same || old.iter().zip(new).all(|(a, b)| a.fallback == b.fallback) {
@@ -107,45 +108,121 @@ impl Reload {
 
 /// What differs and may not change while running, by the name of its table.
 fn refused(old: &Config, new: &Config) -> Vec<&'static str> {
-    let site = |part: fn(&Config) -> String| part(old) != part(new);
-    let tables: [(&str, bool); 9] = [
-        (
-            "[site]",
-            site(|c| {
-                format!("{:?}", (&c.site.id, &c.site.name, &c.site.gateway, &c.site.time_zone))
-            }),
-        ),
-        ("[[node]] or [[link]]", site(|c| format!("{:?}", (&c.site.nodes, &c.site.links)))),
-        ("[[class]]", site(|c| format!("{:?}", c.site.classes))),
-        ("[[destination]]", site(|c| format!("{:?}", c.site.destinations))),
-        ("[[garage]]", site(garages)),
-        (
-            "[[line]] or [[profile]]",
-            site(|c| format!("{:?}", (&c.site.lines, &c.site.units, &c.site.profiles))),
-        ),
-        ("[[sign]]", site(signs)),
+    let (was, is) = (parts(&old.site), parts(&new.site));
+    let pairs = was.into_iter().zip(is);
+    let mut names: Vec<&'static str> =
+        pairs.filter(|(was, is)| was != is).map(|((name, _), _)| name).collect();
+    let texts = |config: &Config| {
+        config.site.signs.iter().map(|sign| sign.fallback.clone()).collect::<Vec<_>>()
+    };
+    // Texts that were checked with other displays are not taken over, so they are named too.
+    if names.contains(&PROFILES) && !names.contains(&SIGNS) && texts(old) != texts(new) {
+        names.push("fallbacks of signs");
+    }
+    let files = [
         ("[store]", old.store != new.store),
         ("[mqtt]", old.mqtt != new.mqtt),
+        ("[http]", old.http != new.http),
     ];
-    let mut names: Vec<&'static str> =
-        tables.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect();
-    if old.http != new.http {
-        names.push("[http]");
-    }
+    names.extend(files.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name));
     names
 }
 
-fn garages(config: &Config) -> String {
-    let site = &config.site;
-    format!("{:?}", (&site.garages, &site.levels, &site.zones, &site.bays))
+const PROFILES: &str = "[[profile]]";
+const SIGNS: &str = "[[sign]]";
+
+/// A site by its tables, each as text. Every field is taken by name, so that a new one is not
+/// forgotten.
+fn parts(site: &Site) -> [(&'static str, String); 11] {
+    #[rustfmt::skip]
+    let Site {
+        id, name, gateway, time_zone, nodes, links, destinations, classes, garages, levels, zones,
+        bays, lines, units, profiles, signs: _, outputs, contacts, lamps,
+    } = site;
+    [
+        ("[site]", format!("{:?}", (id, name, gateway, time_zone))),
+        ("[[node]] or [[link]]", format!("{:?}", (nodes, links))),
+        ("[[class]]", format!("{classes:?}")),
+        ("[[destination]]", format!("{destinations:?}")),
+        ("[[garage]]", format!("{:?}", (garages, levels, zones, bays))),
+        ("[[line]]", format!("{:?}", (lines, units))),
+        (PROFILES, format!("{profiles:?}")),
+        (SIGNS, signs(site)),
+        ("[[output]]", format!("{outputs:?}")),
+        ("[[contact]]", format!("{contacts:?}")),
+        ("[[lamp]] or lamp_stop", format!("{lamps:?}")),
+    ]
 }
 
 /// Everything about signs but their fallback.
-fn signs(config: &Config) -> String {
+fn signs(site: &Site) -> String {
     let one = |sign: &crate::site::Sign| {
         let place = (sign.unit, sign.index, sign.node);
         let acts = (&sign.kind, sign.change_delay_s, &sign.schedule);
         format!("{:?}", (&sign.id, &sign.name, place, acts))
     };
-    config.site.signs.iter().map(one).collect()
+    site.signs.iter().map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAIN: &str = include_str!("../../config/parkway.toml");
+    const GARAGE: &str = include_str!("../../config/garage.toml");
+
+    /// The starter with what it has in comments marked by three spaces.
+    fn load(from: &str, to: &str) -> Config {
+        let folder = tempfile::tempdir().unwrap();
+        let mut changed = 0;
+        for (name, text) in [("parkway.toml", MAIN), ("garage.toml", GARAGE)] {
+            let lines = text.lines().map(|line| line.strip_prefix("#   ").unwrap_or(line));
+            let text: String = lines.map(|line| format!("{line}\n")).collect();
+            changed += text.matches(from).count().min(1);
+            std::fs::write(folder.path().join(name), text.replacen(from, to, 1)).unwrap();
+        }
+        assert_eq!(changed, 1, "{from}: in one of the files");
+        config::load(&folder.path().join("parkway.toml"))
+            .unwrap_or_else(|problems| panic!("{to}: {problems:?}"))
+    }
+
+    #[test]
+    fn what_needs_a_restart_is_named() {
+        let old = load("[guidance]", "[guidance]");
+        assert_eq!(refused(&old, &old), [""; 0]);
+        for (from, to, names) in [
+            ("fallback = \"blank\"", "fallback = \"closed\"", &[][..]),
+            ("# dwell_s = 10", "dwell_s = 11", &[]),
+            ("# time_zone = \"UTC\"", "time_zone = \"+08:00\"", &["[site]"]),
+            ("turn = \"straight\"", "turn = \"left\"", &["[[node]] or [[link]]"]),
+            ("# height_cm = 0", "height_cm = 150 #", &["[[class]]"]),
+            ("at_m = [120, 40]", "at_m = [400, 40]", &["[[destination]]"]),
+            ("first_lamp = 0", "first_lamp = 1", &["[[garage]]"]),
+            ("baud = 19200", "baud = 9600", &["[[line]]"]),
+            ("rtu_tcp = \"10.50.1.20:4001\"", "tcp = \"10.50.1.20:4001\"", &["[[line]]"]),
+            ("gap_ms = 10\n", "gap_ms = 11\n", &["[[line]]"]),
+            ("fault_base = 40", "fault_base = 80", &["[[profile]]"]),
+            ("from = \"23:00\"", "from = \"22:00\"", &["[[sign]]"]),
+            ("# change_delay_s = 5 ", "change_delay_s = 6 #", &["[[sign]]"]),
+            ("stop = \"off\"\n[[output]]", "stop = \"on\"\n[[output]]", &["[[output]]"]),
+            ("on_when = [\"closed\", ", "on_when = [\"full\", ", &["[[output]]"]),
+            ("active = \"open\"", "active = \"closed\"", &["[[contact]]"]),
+            ("colour = \"amber\"", "colour = \"purple\"", &["[[lamp]] or lamp_stop"]),
+            ("lamp_stop = \"off\"", "lamp_stop = \"red\"", &["[[lamp]] or lamp_stop"]),
+            ("# commit_ms = 200", "commit_ms = 300", &["[store]"]),
+            ("# window = 8", "window = 9", &["[mqtt]"]),
+            ("# listen = \"127.0.0.1:8080\"", "listen = \"127.0.0.1:8081\"", &["[http]"]),
+        ] {
+            let new = load(from, to);
+            assert_eq!(refused(&old, &new), names, "{to}");
+        }
+    }
+
+    #[test]
+    fn a_fallback_checked_with_another_display_waits_for_the_restart() {
+        let old = load("[guidance]", "[guidance]");
+        let mut new = load("fault_base = 40", "fault_base = 80");
+        new.site.signs[0].fallback = crate::site::Face::Closed;
+        assert_eq!(refused(&old, &new), ["[[profile]]", "fallbacks of signs"]);
+    }
 }

@@ -145,7 +145,9 @@ impl Weave {
             for colour in table.colours.iter().filter(|name| !lamps.colours.contains_key(*name)) {
                 let unit = &self.site.units[unit.at()].id;
                 let text = format!("\"{colour}\" is no colour of the lamps of unit \"{unit}\"");
-                self.rules.refuse("lamp.colour", text);
+                let of_rule = rules.iter().any(|rule| rule.colour == *colour);
+                let key = if of_rule { "lamp.colour" } else { "site.lamp_stop" };
+                self.rules.refuse(key, text);
             }
         }
         self.site.lamps = table;
