@@ -20,6 +20,9 @@ pub use file::{FullnessTable, GuidanceTable, HttpTable, LogTable, MqttTable, Sto
 
 use crate::site::Site;
 
+/// The largest file that is read: many times a site of 100,000 bays.
+const FILE_MAX_BYTES: u64 = 16 << 20;
+
 /// Everything the daemon was told, checked.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -97,6 +100,11 @@ fn time_zone(name: &str) -> Option<TimeZone> {
 
 fn parse<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, Problem> {
     let problem = |text: String| Problem { file: path.to_owned(), key: String::new(), text };
+    let about =
+        std::fs::metadata(path).map_err(|error| problem(format!("cannot read: {error}")))?;
+    if !about.is_file() || about.len() > FILE_MAX_BYTES {
+        return Err(problem(format!("is no file of at most {FILE_MAX_BYTES} bytes")));
+    }
     let text =
         std::fs::read_to_string(path).map_err(|error| problem(format!("cannot read: {error}")))?;
     // The error of the toml crate shows the line, the column and the offending text.

@@ -1,6 +1,7 @@
 //! The rules for what a profile says is written: displays, lamps and outputs.
 
 use super::check::Rules;
+use crate::field::plan::{items_per_point, points_per_item};
 use crate::profile::{Display, Lamps, Outputs, Profile, Table};
 
 /// A run of items that belongs to one part of a profile.
@@ -30,6 +31,7 @@ pub fn profile(rules: &mut Rules, key: &str, profile: &Profile) {
         let (table, base, items) = (part.table, part.base, u32::from(part.count));
         areas.push(Area { part: "outputs", table, base, items });
     }
+    let read = read_areas(profile);
     for (n, area) in areas.iter().enumerate() {
         let Area { part, table, base, items } = area;
         if u32::from(*base) + items > 65_536 {
@@ -41,11 +43,35 @@ pub fn profile(rules: &mut Rules, key: &str, profile: &Profile) {
             let start = u32::from(other.base);
             *table == other.table && first < start + other.items && start < first + items
         };
-        if let Some(other) = areas[..n].iter().find(meets) {
+        // And what is written over a detector would read as a bay.
+        if let Some(other) = areas[..n].iter().chain(&read).find(meets) {
             let text = format!("{base} and {items} items lie across those of {}", other.part);
             rules.refuse(format!("{key}.{part}.base"), text);
         }
     }
+}
+
+/// What the profile reads.
+fn read_areas(profile: &Profile) -> Vec<Area> {
+    let mut areas = Vec::new();
+    if let Some(bays) = &profile.bays {
+        let items = u32::from(bays.points).div_ceil(points_per_item(bays).into());
+        let width = items * u32::from(items_per_point(bays));
+        areas.push(Area { part: "bays", table: bays.table, base: bays.base, items: width });
+        let faults = bays.fault_base.into_iter();
+        areas.extend(faults.map(|base| Area { part: "bays", table: bays.table, base, items }));
+    }
+    if let Some(counters) = &profile.counters {
+        let (table, base) = (counters.table, counters.base);
+        let items = u32::from(counters.words()) * u32::from(counters.count);
+        areas.push(Area { part: "counters", table, base, items });
+    }
+    if let Some(contacts) = &profile.contacts {
+        let (table, base) = (contacts.table, contacts.base);
+        let items = u32::from(contacts.count).div_ceil(if table.is_bits() { 1 } else { 16 });
+        areas.push(Area { part: "contacts", table, base, items });
+    }
+    areas
 }
 
 fn display(rules: &mut Rules, key: &str, display: &Display) {

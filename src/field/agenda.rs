@@ -192,6 +192,7 @@ impl Agenda {
         };
         info!(line = self.id, unit = state.id, "unit is tried again by order");
         state.retry();
+        self.orders.again(unit);
         if let Link::Cut { retry_at } = &mut self.link {
             *retry_at = Mono(0);
             self.delay.reset();

@@ -98,7 +98,8 @@ impl Slot {
         let wait_ms = (RETRY_FIRST_MS << self.tries.min(6)).min(RETRY_MAX_MS);
         self.tries = self.tries.saturating_add(1);
         self.due = now.plus_ms(wait_ms - jitter.below(wait_ms / 4 + 1));
-        self.held = true;
+        // It is this value that is not taken: another one need not wait.
+        self.held = false;
     }
 }
 
@@ -387,6 +388,18 @@ impl Orders {
         }
     }
 
+    /// A unit that answers its reads did not answer this write: halves of it next, to find the
+    /// place that is at fault, which alone is tried ever more rarely.
+    pub fn unanswered(&mut self, now: Mono, batch: &Batch, jitter: &mut Jitter) {
+        let together = batch.slots.len();
+        for slot in &mut self.slots[batch.slots.clone()] {
+            slot.share = u16::try_from(together / 2).unwrap_or(u16::MAX).max(1);
+            if together == 1 {
+                slot.back_off(now, jitter);
+            }
+        }
+    }
+
     /// The unit did not answer: none of its places is written before `until`, all are after.
     pub fn hold(&mut self, unit: usize, until: Mono) {
         self.check.take_if(|check| check.unit == unit);
@@ -397,6 +410,16 @@ impl Orders {
             slot.due = until;
         }
         self.soonest = self.soonest.min(until);
+    }
+
+    /// Someone wants to know: what a unit did not take is written again at once.
+    pub fn again(&mut self, unit: usize) {
+        for slot in self.slots.iter_mut().filter(|slot| slot.place.unit == unit) {
+            if !slot.confirmed {
+                (slot.due, slot.tries) = (Mono(0), 0);
+            }
+        }
+        self.soonest = Mono(0);
     }
 
     /// Devices may have lost what they were told: of one unit, or of all.

@@ -339,9 +339,14 @@ mod tests {
             let all: BTreeSet<Step> = plan.blocks.iter().flat_map(steps).collect();
             let overlaps = |a: &Step, b: &Step| a.1 == b.1 && a.2 < b.2 + b.3 && b.2 < a.2 + a.3;
             for step in &all {
-                // A step inside another one that lacks something cannot be had without it.
-                let mut over = all.iter().filter(|other| overlaps(step, other));
-                let exists = !over.any(|other| lacks(other.1, other.2, other.3));
+                // No cut goes through a step, so what overlaps, over however many, stays together.
+                let mut over = BTreeSet::from([*step]);
+                while let Some(more) =
+                    all.iter().find(|a| !over.contains(a) && over.iter().any(|b| overlaps(a, b)))
+                {
+                    over.insert(*more);
+                }
+                let exists = !over.iter().any(|other| lacks(other.1, other.2, other.3));
                 prop_assert_eq!(read.contains(step), exists, "{:?}", step);
             }
         }

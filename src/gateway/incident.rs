@@ -35,10 +35,12 @@ pub struct ContactState {
 impl ContactState {
     /// Takes what was read, if anything was; true where it is believed to have changed.
     fn read(&mut self, at: Mono, read: Option<bool>) -> bool {
-        let Some(read) = read.filter(|read| self.active != Some(*read)) else {
+        // Silence decides nothing, in neither direction: what was read before it still counts.
+        let Some(read) = read else { return false };
+        if self.active == Some(read) {
             self.other_since = None;
             return false;
-        };
+        }
         let since = *self.other_since.get_or_insert(at);
         if at.ms_since(since) < CONTACT_MS {
             return false;
@@ -185,7 +187,15 @@ impl Gateway {
         self.turned = true;
         let scope = match target {
             Target::Scope(scope) => scope,
-            Target::Node(node) => return self.touch_behind(node),
+            Target::Node(node) => {
+                // Behind a burning door nobody is sent, so its garage's signs say so too.
+                let garages = (0..).map(GarageIx).zip(&self.site.garages);
+                let behind = garages.filter(|(_, garage)| garage.door == node);
+                let behind: Vec<_> =
+                    behind.map(|(ix, _)| Target::Scope(Scope::Garage(ix))).collect();
+                behind.into_iter().for_each(|garage| self.burn(garage, on));
+                return self.touch_behind(node);
+            }
             Target::Link(_) | Target::Bay(_) => return,
         };
         for zone in self.site.scope_zones(scope) {

@@ -14,10 +14,10 @@ use crate::site::{Face, ScheduleMode};
 #[serde(rename_all = "lowercase")]
 #[derive(utoipa::ToSchema)]
 pub enum Source {
-    /// The daemon stops: the fallback.
-    Stopping,
     /// All that the sign speaks of is under an incident: closed.
     Incident,
+    /// The daemon stops: the fallback.
+    Stopping,
     /// A text that staff put there for a time.
     Message,
     /// A mode that staff set.
@@ -76,8 +76,8 @@ type Line = (Source, fn(&Wants<'_>) -> Option<Face>);
 
 /// The table.
 const PRECEDENCE: [Line; 8] = [
-    (Source::Stopping, |wants| wants.stopping.then(|| wants.fallback.clone())),
     (Source::Incident, |wants| wants.incident.clone()),
+    (Source::Stopping, |wants| wants.stopping.then(|| wants.fallback.clone())),
     (Source::Message, |wants| wants.message.map(|text| Face::Text(text.to_owned()))),
     (Source::Operator, |wants| wants.operator.clone()),
     (Source::Schedule, |wants| wants.schedule.map(ScheduleMode::face)),
@@ -104,8 +104,8 @@ mod tests {
         let text = |text: &str| Face::Text(text.to_owned());
         // Source, by name in this order, and what it shows here.
         let order = [
-            (Source::Stopping, fallback.clone()),
             (Source::Incident, Face::Closed),
+            (Source::Stopping, fallback.clone()),
             (Source::Message, text("LOW ROOF")),
             (Source::Operator, text("888")),
             (Source::Schedule, Face::Valet),
@@ -116,8 +116,8 @@ mod tests {
         for set in 0..128_u32 {
             let wants = |bit: u32| set & 1 << bit != 0;
             let given = Wants {
-                stopping: wants(0),
-                incident: wants(1).then_some(Face::Closed),
+                incident: wants(0).then_some(Face::Closed),
+                stopping: wants(1),
                 message: wants(2).then_some("LOW ROOF"),
                 operator: wants(3).then(|| text("888")),
                 schedule: wants(4).then_some(ScheduleMode::Valet),

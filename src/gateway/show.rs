@@ -193,6 +193,10 @@ impl Gateway {
         // The minute that has begun is told as far as it went.
         self.window_due(effects);
         for (ix, state) in (0..).map(SignIx).zip(&mut self.signs) {
+            // What burns stays closed while nobody watches: a fallback may be an arrow.
+            if matches!(state.shown, Some((Source::Incident, _))) {
+                continue;
+            }
             state.shown = Some((Source::Stopping, state.fallback.clone()));
             effects.push(Effect::Write { sign: ix, face: state.fallback.clone() });
         }

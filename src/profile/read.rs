@@ -41,9 +41,9 @@ pub enum Layout {
     Distance(Distance),
 }
 
-/// What a ranger's values mean. Between the two thresholds a point keeps the meaning of its last
-/// good value outside them, but for `hold_s` only: then it is unknown, because what stands there
-/// may have changed since.
+/// What a ranger's values mean. Between the two thresholds a point stays occupied where its last
+/// good value outside them said so, for `hold_s` only; else it is unknown, because a car may stand
+/// there that came since.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Distance {
@@ -71,7 +71,7 @@ pub struct Distance {
     /// it, so that it is unknown where the profile does not know better.
     #[serde(default)]
     pub none_means: Meaning,
-    /// How long a value between the thresholds keeps what was last known, 0 to 3,600 s.
+    /// How long a value between the thresholds keeps a bay occupied, 0 to 3,600 s.
     #[serde(default = "hold_s")]
     pub hold_s: u32,
 }

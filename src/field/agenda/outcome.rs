@@ -76,9 +76,10 @@ impl Agenda {
                 }
             }
             Some((_, OnRead::Silent)) => {
+                let reading = state.cut_short(at);
                 self.round.failed();
                 self.failed(now, unit, &outcome);
-                return None;
+                return reading;
             }
             Some((_, OnRead::Busy)) if state.busy_sweeps < BUSY_SWEEPS_MAX => {
                 state.busy_sweeps += 1;
@@ -98,6 +99,7 @@ impl Agenda {
             info!(unit = state.id, "unit gives all its data again");
         }
         state.refused = state.refuses;
+        state.cut_short = 0;
         state.busy_sweeps = if state.busy { state.busy_sweeps } else { 0 };
         state.sweep.finish(state.ix, at)
     }

@@ -94,6 +94,10 @@ impl Agenda {
                 unit.sweep.begin();
                 unit.reads.begin();
                 (unit.refuses, unit.busy) = (false, false);
+            } else if unit.alone_until > now {
+                // A write between two of its blocks was not answered.
+                self.round.next_unit();
+                continue;
             }
             let Some(block) = unit.reads.current(now) else {
                 self.round.next_unit();

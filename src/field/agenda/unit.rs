@@ -7,8 +7,12 @@ use crate::field::decode::Sweep;
 use crate::field::plan::{HOLE_MAX, plan};
 use crate::field::split::Reads;
 use crate::field::status::{UnitState, UnitStatus};
+use crate::gateway::Reading;
 use crate::site::{LineIx, Site, UnitIx};
 use crate::time::Mono;
+
+/// Sweeps in a row that may end in silence before their parts are told, as many as open a breaker.
+const CUT_SHORT_MAX: u32 = 3;
 
 #[derive(Debug)]
 pub(super) struct Unit {
@@ -37,6 +41,8 @@ pub(super) struct Unit {
     /// Sweeps in a row in which it was busy, and whether it was in this one.
     pub busy_sweeps: u32,
     pub busy: bool,
+    /// Sweeps in a row that ended in silence after the unit had given a part.
+    pub cut_short: u32,
     /// It refused its last write; busy answers to writes in a row.
     pub write_refused: bool,
     pub busy_writes: u32,
@@ -64,6 +70,7 @@ impl Unit {
             refused: false,
             busy_sweeps: 0,
             busy: false,
+            cut_short: 0,
             write_refused: false,
             busy_writes: 0,
         }
@@ -74,9 +81,23 @@ impl Unit {
         !self.reads.is_empty()
     }
 
+    /// Whether a read has to be answered before it is written to again: a unit that ignores
+    /// writes must not have its reads, a fire contact among them, wait for theirs.
+    pub fn is_to_be_read_first(&self) -> bool {
+        self.is_polled() && !self.breaker.is_healthy()
+    }
+
     /// Whether a request to it may go out now.
     pub fn may_be_asked(&self, now: Mono, budget: &Budget) -> bool {
         self.alone_until <= now && self.breaker.due(budget) <= now
+    }
+
+    /// A sweep ended in silence. Once or twice the last picture stands; where it goes on, what came
+    /// before the silence is told, and the rest of the unit is unknown: a fire contact that can be
+    /// read must not wait for a block that cannot.
+    pub fn cut_short(&mut self, at: Mono) -> Option<Reading> {
+        self.cut_short += 1;
+        if self.cut_short < CUT_SHORT_MAX { None } else { self.sweep.finish(self.ix, at) }
     }
 
     /// The next sweep asks it, first among those that do not answer, and for whole blocks.

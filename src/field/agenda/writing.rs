@@ -23,6 +23,9 @@ impl Agenda {
             if self.stopping.is_some() && unit.breaker.is_open() {
                 return Mono(u64::MAX);
             }
+            if self.stopping.is_none() && unit.is_to_be_read_first() {
+                return Mono(u64::MAX);
+            }
             unit.breaker.due(&self.budget).max(unit.alone_until)
         })
     }
@@ -31,7 +34,9 @@ impl Agenda {
         let (units, stopping, budget) = (&self.units, self.stopping.is_some(), &self.budget);
         let step = self.orders.next(now, |unit| {
             let unit = &units[unit];
-            unit.may_be_asked(now, budget) && !(stopping && unit.breaker.is_open())
+            unit.may_be_asked(now, budget)
+                && !(stopping && unit.breaker.is_open())
+                && (stopping || !unit.is_to_be_read_first())
         })?;
         self.writes_in_a_row += 1;
         let job = match step {
@@ -121,7 +126,12 @@ impl Agenda {
         let unit = batch.unit;
         self.status.units[unit].write_failures_total += 1;
         match refusal {
-            (_, OnWrite::Silent) => self.failed(now, unit, outcome),
+            (_, OnWrite::Silent) => {
+                self.failed(now, unit, outcome);
+                if self.units[unit].is_polled() && self.stopping.is_none() {
+                    self.orders.unanswered(now, batch, &mut self.jitter);
+                }
+            }
             (_, OnWrite::Busy) if self.units[unit].busy_writes < BUSY_MAX => {
                 self.units[unit].busy_writes += 1;
                 // Absolute values only, so asking twice for what is under way does no harm.

@@ -1,8 +1,8 @@
 //! From a ranger's distances to occupied or free, with a band between the two thresholds.
 //!
-//! In the band a point keeps what its last good value outside said, for `hold_s` only. A longer
-//! memory would offer a bay on the word of a sample from before the car came that now stands in
-//! the band. Nothing is remembered at the start, nor of a value that its fault flag belies.
+//! In the band a point that was occupied stays so, for `hold_s` only; one that was free is unknown.
+//! To hold it free would offer a bay on the word of a sample from before the car came that now
+//! stands in the band. Nothing is remembered at the start, nor of a value that its fault flag belies.
 
 use super::{join, put};
 use crate::profile::{Distance, Meaning};
@@ -71,11 +71,11 @@ impl Ranges {
                     *last = Some((occupied[word] & bit != 0, at));
                 }
             } else if self.band[word] & bit != 0
-                && let Some((taken, since)) = *last
+                && let Some((true, since)) = *last
                 && at.ms_since(since) <= hold_ms
             {
                 put(said, point, 1, 1);
-                put(occupied, point, 1, u64::from(taken));
+                put(occupied, point, 1, 1);
             }
         }
     }

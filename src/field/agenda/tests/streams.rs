@@ -424,7 +424,7 @@ impl Play {
                 (Some(Some(taken)), ..) => *taken == occupied,
                 (Some(None), Bays { layout: Layout::Distance(rule), .. }, Some(Some(last))) => {
                     let hold_ms = u64::from(rule.hold_s) * 1_000;
-                    last.0 == occupied && reading.at.ms_since(last.1) <= hold_ms
+                    last.0 && occupied && reading.at.ms_since(last.1) <= hold_ms
                 }
                 // Never said anything, or it is not known what.
                 (Some(None), _, held) => held.is_some(),
