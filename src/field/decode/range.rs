@@ -1,8 +1,9 @@
 //! From a ranger's distances to occupied or free, with a band between the two thresholds.
 //!
-//! In the band a point that was occupied stays so, for `hold_s` only; one that was free is unknown.
-//! To hold it free would offer a bay on the word of a sample from before the car came that now
-//! stands in the band. Nothing is remembered at the start, nor of a value that its fault flag belies.
+//! In the band a point that was occupied stays so, for `hold_s` only; one that was free is
+//! unknown. To hold it free would offer a bay on the word of a sample from before the car came
+//! that now stands in the band. Nothing is remembered at the start, nor of a value that its fault
+//! flag belies.
 
 use super::{join, put};
 use crate::profile::{Distance, Meaning};
