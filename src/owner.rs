@@ -12,12 +12,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
+use tracing::warn;
 
 use crate::config::GuidanceTable;
 use crate::gateway::{
     Answer, Ask, Effect, Gateway, Input, Kept, Reading, ReplyId, Snapshot, Ticket,
 };
-use crate::record::Body;
+use crate::record::{Body, Lane};
 use crate::site::{BayIx, ColourIx, Face, OutputIx, SignIx, UnitIx};
 use crate::store::queue::Item;
 use crate::time::{Clock, Mono, Now};
@@ -290,7 +291,13 @@ impl Owner {
                 Effect::Retry { unit } => (self.ports.retry)(unit),
                 Effect::Lamp { bay, colour } => (self.ports.lamp)(bay, colour),
                 Effect::Output { output, on } => (self.ports.output)(output, on),
-                Effect::Record(record) => self.items.push(Item::Record(record)),
+                Effect::Record(record) => {
+                    // What alarms the city must stand in the journal too: a fire, a lost unit.
+                    if record.lane == Lane::Alarms {
+                        warn!(alarm = ?record.body, "alarm");
+                    }
+                    self.items.push(Item::Record(record));
+                }
                 Effect::Keep { key, value } => self.items.push(Item::Keep { key, value }),
                 Effect::Answer { reply, after, by, answer } => {
                     self.hurry |= after > *self.ports.durable.borrow();

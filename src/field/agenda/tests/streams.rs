@@ -24,6 +24,9 @@ use crate::field::rtu::{self, Ask, Listener, encode};
 use crate::profile::{Bays, Layout};
 use crate::site::{Framing, Parity};
 
+/// What a ranger last said outside its band and when; `None`: not known.
+type Last = Option<(bool, Mono)>;
+
 /// Answers in the short form: some seconds.
 const STREAMS: u64 = 20_000;
 /// Requests to one site.
@@ -141,7 +144,7 @@ struct Play {
     sweep: u64,
     taken: BTreeMap<u8, Vec<(Read, Vec<u16>)>>,
     /// What each unit's rangers last said outside their band, and when; `Some(None)`: not known.
-    last: BTreeMap<(usize, usize), Option<Option<(bool, Mono)>>>,
+    last: BTreeMap<(usize, usize), Option<Last>>,
     told: Told,
     /// Whether it tells what is sent and heard.
     loud: bool,
