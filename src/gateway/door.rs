@@ -16,7 +16,7 @@ use crate::site::{
 use crate::time::Mono;
 
 /// What the gateway is told.
-#[derive(Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub enum Input {
     /// The kept values of an earlier run. What contradicts the present is dropped.
     Restore(Kept),

@@ -7,12 +7,15 @@
 //! events every lease ends. A failing seed is printed; replay it with
 //! `PARKWAY_SEED=n cargo test --lib gateway::history`; `PARKWAY_SEEDS=n` runs more of them.
 
+mod told;
+
 use std::collections::{BTreeMap, BTreeSet};
 
+use self::told::Told;
 use super::testing::Story;
 use super::{Answer, Ask, Effect, Input, LeaseId, Report, Source};
-use crate::record::{Body, Sensed};
-use crate::site::{BayIx, Face, GarageIx, Scope, Target, Turn, UnitIx};
+use crate::record::Sensed;
+use crate::site::{BayIx, Face, GarageIx, Scope, Turn, UnitIx};
 use crate::time::Wall;
 
 #[test]
@@ -36,14 +39,10 @@ struct History {
     read: Vec<Sensed>,
     /// Units that answer at present.
     alive: [bool; 2],
-    closed: BTreeSet<String>,
     /// The fire loop of garage 1 as it is, and whether its unit answers.
     fire: bool,
     io_alive: bool,
-    /// By records alone: what incidents close, by incident.
-    burning: BTreeMap<String, Vec<String>>,
-    /// By records alone: which lease has which bay.
-    given: BTreeMap<String, String>,
+    told: Told,
     seen_effects: usize,
     requests: u64,
     leases: Vec<LeaseId>,
@@ -63,11 +62,9 @@ impl History {
             read: vec![Sensed::Unknown; truth.len()],
             truth,
             alive: [true, true],
-            closed: BTreeSet::new(),
             fire: false,
             io_alive: true,
-            burning: BTreeMap::new(),
-            given: BTreeMap::new(),
+            told: Told::default(),
             seen_effects: 0,
             requests: 0,
             leases: Vec::new(),
@@ -87,11 +84,12 @@ impl History {
         }
         self.judge();
         assert_eq!(self.story.gateway.leases.len(), 0, "a lease outlived every deadline");
-        assert!(self.given.is_empty(), "a lease never ended: {:?}", self.given);
+        assert!(self.told.leases.is_empty(), "a lease never ended: {:?}", self.told.leases);
+        self.story.replay();
     }
 
     fn act(&mut self) {
-        match self.dice.below(23) {
+        match self.dice.below(24) {
             0..=5 => self.arrive(),
             6..=8 => self.park(),
             9 => self.leave(),
@@ -104,6 +102,7 @@ impl History {
             16 if self.dice.below(3) == 0 => self.fire ^= true,
             17 if self.dice.below(3) == 0 => self.io_alive ^= true,
             18 if self.dice.below(8) == 0 => self.story.pass(1_800_000),
+            19 => self.stutter(),
             _ => {
                 let ms = [1, 300, 1_000, 2_500, 4_000][self.dice.below(5)];
                 self.story.pass(ms);
@@ -161,7 +160,7 @@ impl History {
                 (allocation.bay, allocation.end, self.leases.contains(&lease))
             {
                 let id = self.story.site.bay_id(bay);
-                let closed = self.closed.iter().any(|target| id.starts_with(target.as_str()));
+                let closed = self.told.closed.iter().any(|target| id.starts_with(target.as_str()));
                 assert!(!closed, "{id} is closed and was given");
             }
             self.leases.push(lease);
@@ -176,6 +175,28 @@ impl History {
     fn leave(&mut self) {
         let bay = self.dice.below(self.truth.len());
         self.truth[bay] = Sensed::Free;
+    }
+
+    /// What was told last is told again at the same instant: nothing new may come of it.
+    fn stutter(&mut self) {
+        let (at, input, _) = self.story.journal.last().expect("the first step is a tick").clone();
+        let harmless = match &input {
+            Input::Reading(_) | Input::Tick => true,
+            Input::Asked { ask, .. } => match ask {
+                Ask::Arrive(_) | Ask::Find(_) => true,
+                Ask::Report { report, .. } => !matches!(report, Report::BayTaken),
+                _ => false,
+            },
+            _ => false,
+        };
+        if !harmless || at != self.story.now {
+            return;
+        }
+        let from = self.story.effects.len();
+        self.story.step(input.clone());
+        let writes = |effect: &&Effect| matches!(effect, Effect::Record(_) | Effect::Keep { .. });
+        let again = self.story.effects[from..].iter().find(writes);
+        assert_eq!(again, None, "told twice, done twice: {input:?}");
     }
 
     fn fault(&mut self) {
@@ -205,22 +226,40 @@ impl History {
         let site = self.story.site.clone();
         let by = "staff".to_owned();
         let place = site.target(target).unwrap();
-        if self.closed.remove(target) {
+        if self.told.closed.contains(target) {
             self.story.ask(Ask::Open { target: place, by });
         } else {
-            self.closed.insert(target.to_owned());
             let reason = "works".to_owned();
             let (expires_s, incident) = (None, self.dice.below(2) == 0);
             self.story.ask(Ask::Close { target: place, reason, by, expires_s, incident });
         }
     }
 
+    /// A kill, with the last few steps' writes not on disk at times: what is restored is what was
+    /// open when the last durable step ended.
     fn kill(&mut self) {
-        let open = self.open_leases();
+        self.story.replay();
         self.boots += u32::from(self.dice.below(3) == 0);
-        self.story.restart(&format!("boot-{}", self.boots));
+        let boot = format!("boot-{}", self.boots);
+        let lost = self.dice.below(12).min(self.story.journal.len() - 1);
+        let durable = self.story.journal[self.story.journal.len() - 1 - lost].2;
+        let mut before = Told::default();
+        for effect in &self.story.effects[..durable] {
+            before.read(effect, &self.story.site, None);
+        }
+        self.story.crash(&boot, durable);
         self.read.fill(Sensed::Unknown);
-        assert_eq!(self.open_leases(), open, "a restart changed the open leases");
+        self.seen_effects = durable;
+        self.told = before.clone();
+        assert_eq!(self.open_bays(), before.given, "a restart changed the open leases");
+        self.read_records();
+    }
+
+    /// Open leases that hold a bay, by the names that records use.
+    fn open_bays(&self) -> BTreeMap<String, String> {
+        let leases = self.story.gateway.leases.iter();
+        let held = leases.filter_map(|lease| Some((lease.id.to_string(), lease.bay?)));
+        held.map(|(lease, bay)| (lease, self.story.site.bay_id(bay))).collect()
     }
 
     fn open_leases(&self) -> BTreeMap<LeaseId, Option<BayIx>> {
@@ -234,7 +273,7 @@ impl History {
             if let Some(bay) = bay {
                 assert_eq!(gateway.bays.get(bay).lease, Some(lease), "a lease without its bay");
                 let id = self.story.site.bay_id(bay);
-                assert_eq!(self.given.get(&lease.to_string()), Some(&id), "told otherwise");
+                assert_eq!(self.told.given.get(&lease.to_string()), Some(&id), "told otherwise");
             }
         }
         let carried = (0..self.truth.len() as u32).filter_map(|b| gateway.bays.get(BayIx(b)).lease);
@@ -259,7 +298,8 @@ impl History {
 
     /// What incidents close, as told, is what signs say.
     fn judge_signs(&self) {
-        let told: BTreeSet<&str> = self.burning.values().flatten().map(String::as_str).collect();
+        let told: BTreeSet<&str> =
+            self.told.burning.values().flatten().map(String::as_str).collect();
         let lost =
             |place: &str, all: &dyn Fn(&str) -> bool| all(place) || all(&format!("{place}/B1"));
         for (sign, garage) in [("s1", "g1"), ("s2", "g2"), ("s3", "g2")] {
@@ -271,48 +311,18 @@ impl History {
         }
         let (source, face) = self.story.shown("d1");
         for (arrow, garage) in [(Turn::Right, "g1"), (Turn::Straight, "g2")] {
-            let closed = |place: &str| self.closed.contains(place) || told.contains(place);
+            let closed = |place: &str| self.told.closed.contains(place) || told.contains(place);
             let points = matches!(source, Source::Automatic | Source::Held);
             let into = points && face == Face::Arrow(arrow);
             assert!(!into || !lost(garage, &closed), "d1 leads into {garage}: {source:?}");
         }
     }
 
-    /// Follows the records: a bay is with one lease at a time.
+    /// Reads what was ordered since the last look.
     fn read_records(&mut self) {
         let from = std::mem::replace(&mut self.seen_effects, self.story.effects.len());
         for effect in &self.story.effects[from..] {
-            let Effect::Record(record) = effect else { continue };
-            match &record.body {
-                Body::LeaseGranted(lease) | Body::LeaseMoved(lease) => {
-                    self.given.remove(&lease.lease);
-                    let places = [&lease.bay, &lease.zone, &lease.garage];
-                    let place = places.into_iter().flatten().next().expect("a lease has a place");
-                    let mut shut = self.closed.iter().chain(self.burning.values().flatten());
-                    let shut =
-                        shut.find(|shut| format!("{place}/").starts_with(&format!("{shut}/")));
-                    assert_eq!(shut, None, "{place} was given");
-                    let Some(bay) = &lease.bay else { continue };
-                    let other = self.given.iter().find(|(_, given)| *given == bay);
-                    assert!(other.is_none(), "{bay} given to {} and {other:?}", lease.lease);
-                    let Some(Target::Bay(ix)) = self.story.site.target(bay) else {
-                        panic!("{bay} is no bay")
-                    };
-                    assert_eq!(self.read[ix.at()], Sensed::Free, "{bay} was given");
-                    self.given.insert(lease.lease.clone(), bay.clone());
-                }
-                Body::LeaseEnded { lease, .. } => {
-                    self.given.remove(lease);
-                }
-                Body::IncidentBegan { incident, closes, .. } => {
-                    let before = self.burning.insert(incident.clone(), closes.clone());
-                    assert_eq!(before, None, "{incident} began twice");
-                }
-                Body::IncidentEnded { incident, .. } => {
-                    assert!(self.burning.remove(incident).is_some(), "{incident} never began");
-                }
-                _ => (),
-            }
+            self.told.read(effect, &self.story.site, Some(&self.read));
         }
     }
 }

@@ -111,9 +111,12 @@ pub struct Story {
     pub now: Now,
     pub effects: Vec<Effect>,
     pub kept: BTreeMap<String, Vec<u8>>,
+    /// What this run was told and when, and how many effects there were after it.
+    pub journal: Vec<(Now, Input, usize)>,
     pub counters: [u32; 2],
     tuning: GuidanceTable,
     runs: u32,
+    boot: String,
     replies: u64,
     last: BTreeMap<UnitIx, Reading>,
 }
@@ -159,9 +162,11 @@ impl Story {
             now: Now { mono: Mono(1_000_000_000), wall: Wall(0) },
             effects: Vec::new(),
             kept: BTreeMap::new(),
+            journal: Vec::new(),
             counters: [0, 0],
             tuning,
             runs: 1,
+            boot: "b1".to_owned(),
             replies: 0,
             last: BTreeMap::new(),
         }
@@ -170,16 +175,57 @@ impl Story {
     /// Killed and started again, with what was kept.
     pub fn restart(&mut self, boot: &str) {
         self.runs += 1;
-        let identity = Identity { run: self.runs, boot: boot.to_owned(), version: "0".to_owned() };
-        self.gateway = Gateway::new(self.site.clone(), self.tuning.clone(), identity);
+        self.boot = boot.to_owned();
+        self.gateway = self.newborn();
         self.last.clear();
+        self.journal.clear();
         let entries = self.kept.clone().into_iter().collect();
         self.step(Input::Restore(Kept { entries }));
     }
 
+    fn newborn(&self) -> Gateway {
+        let (run, boot) = (self.runs, self.boot.clone());
+        let identity = Identity { run, boot, version: "0".to_owned() };
+        Gateway::new(self.site.clone(), self.tuning.clone(), identity)
+    }
+
+    /// A second gateway, told the same at the same times: it must order the same and be the same.
+    pub fn replay(&mut self) {
+        let mut again = self.newborn();
+        let mut effects = Vec::new();
+        for (now, input, _) in &self.journal {
+            again.step(*now, input.clone(), &mut effects);
+        }
+        let ours = &self.effects[self.effects.len() - effects.len()..];
+        assert!(ours == effects, "the same story went otherwise when it was told again");
+        let [ours, theirs] = [&mut self.gateway, &mut again].map(|gateway| {
+            let picture = super::Snapshot { version: 0, ..gateway.snapshot() };
+            format!("{picture:?}")
+        });
+        assert_eq!(ours, theirs, "the same story left another picture");
+    }
+
+    /// Killed with the writes of the last steps not on disk: `durable` effects are all that is.
+    pub fn crash(&mut self, boot: &str, durable: usize) {
+        let mut kept = BTreeMap::new();
+        for effect in &self.effects[..durable] {
+            if let Effect::Keep { key, value } = effect {
+                match value {
+                    Some(value) => kept.insert(key.clone(), value.clone()),
+                    None => kept.remove(key),
+                };
+            }
+        }
+        self.effects.truncate(durable);
+        self.kept = kept;
+        self.restart(boot);
+    }
+
     pub fn step(&mut self, input: Input) -> Option<Answer> {
         let from = self.effects.len();
+        let told = input.clone();
         self.gateway.step(self.now, input, &mut self.effects);
+        self.journal.push((self.now, told, self.effects.len()));
         let mut answer = None;
         for effect in &self.effects[from..] {
             match effect {
