@@ -23,13 +23,15 @@ class Daemon:
         self.port = site.ports["http"]
         self.child = None
         self.local = threading.local()
+        self.environment = {}
 
     def start(self, wait=True, user=None):
         args = [str(self.binary), "run", "--config", str(self.site.config)]
         if self.speed != 1:
             args += ["--clock-speed", str(self.speed)]
         with open(self.log, "ab") as log:
-            self.child = subprocess.Popen(args, stdout=log, stderr=log, user=user)
+            self.child = subprocess.Popen(args, stdout=log, stderr=log, user=user,
+                                          env={**os.environ, **self.environment})
         if wait:
             self.wait_ready()
 

@@ -3,9 +3,10 @@
 Parts: `rtu` (60 units on one serial line), `shared` (64 units of which some are silent), `writes`
 (order to sign while 21,000 bays are polled), `alone` (the field's CPU beside a bare libmodbus
 loop), `sweep` (21,000 bays a second, beside such a loop on the same controllers), `flip` (bay to
-event and to sign), `http` (allocation with its commit, beside a raw append with group commit on
-the same disk), `outage` (broker stopped and frozen, with and without a kill), `dense` and `most`
-(16,384 bays with everything on, and how far one box goes: `dense.py`).
+event and to sign), `commit` (allocation over HTTP with its commit, beside bare appends with group
+commit on the same disk) and `stall` (a disk that takes seconds: `commit.py`), `outage` (broker
+stopped and frozen, with and without a kill), `dense` and `most` (16,384 bays with everything on,
+and how far one box goes: `dense.py`).
 A bar that is missed makes the run fail. Ends with `N passed, N failed`.
 """
 
@@ -13,13 +14,11 @@ import argparse
 import os
 import pathlib
 import platform
-import queue
 import random
 import re
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 
 from common import (FLIPS_PER_S, Flips, intervals, missed_slots, ms, poll_loop, quantile,
@@ -27,6 +26,7 @@ from common import (FLIPS_PER_S, Flips, intervals, missed_slots, ms, poll_loop, 
 
 import cars
 import sites
+from commit import commit, stall
 from dense import dense, most
 from world import World, until
 
@@ -34,7 +34,6 @@ from world import World, until
 LOOP_REGISTERS = 104
 # And with as many requests as the daemon makes: each of these many registers.
 SHARE_REGISTERS = 40
-RECORD_BYTES = 300
 
 
 # (a) The sweep.
@@ -126,87 +125,7 @@ def latency(what, spans, asked, bar_s):
         fine=fine)
 
 
-# (c) An allocation with its commit.
-
-def http(args):
-    span_s = 30 if args.full else 10
-    guidance = {"leases_max": 100_000, "hold_extra_s": 10}
-    with World(args.binary, make=sites.reference, guidance=guidance) as world:
-        world.daemon.start()
-        until(lambda: all(g["unknown"] == 0 for g in world.daemon.garages().values()), 20)
-        for per_s in (20, 200):
-            floor = at_rate(per_s, span_s / 2, lambda _: world.daemon.get("/healthz"))
-            undurable = []
-
-            def allocate(number):
-                status, answer = world.daemon.allocate(f"b-{per_s}-{number}")
-                if status != 200 or not answer["durable"]:
-                    undurable.append((status, answer))
-
-            spans = at_rate(per_s, span_s, allocate)
-            raw = group_commit(world.folder, per_s, span_s / 2)
-            row(f"allocation over HTTP, {per_s}/s", ms(spans) + f", {len(undurable)} not durable",
-                f"append with group commit {ms(raw)}; empty request {ms(floor)}",
-                "none not durable", not undurable)
-
-
-def at_rate(per_s, span_s, deed, workers=16):
-    """Open loop: the time from when each was due to when it was done."""
-    due, spans, lock = queue.Queue(), [], threading.Lock()
-
-    def work():
-        while (job := due.get()) is not None:
-            number, at = job
-            deed(number)
-            with lock:
-                spans.append(time.monotonic() - at)
-
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(workers)]
-    for thread in threads:
-        thread.start()
-    began = time.monotonic()
-    for number in range(int(per_s * span_s)):
-        at = began + number / per_s
-        time.sleep(max(0, at - time.monotonic()))
-        due.put((number, max(at, began)))
-    for _ in threads:
-        due.put(None)
-    for thread in threads:
-        thread.join(30)
-    return spans
-
-
-def group_commit(folder, per_s, span_s):
-    """The least a durable answer can cost: one writer, one fdatasync for all who wait."""
-    waiting = queue.Queue()
-    file = os.open(folder / "append", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
-
-    def writer():
-        while (first := waiting.get()) is not None:
-            batch = [first]
-            while not waiting.empty() and (more := waiting.get()) is not None:
-                batch.append(more)
-            os.write(file, os.urandom(RECORD_BYTES) * len(batch))
-            os.fdatasync(file)
-            for done in batch:
-                done.set()
-
-    thread = threading.Thread(target=writer, daemon=True)
-    thread.start()
-
-    def append(_):
-        done = threading.Event()
-        waiting.put(done)
-        done.wait(10)
-
-    spans = at_rate(per_s, span_s, append)
-    waiting.put(None)
-    thread.join(5)
-    os.close(file)
-    return spans
-
-
-# (d) Outages.
+# (c) Outages.
 
 def outage(args):
     for kind in ("stop", "freeze"):
@@ -310,14 +229,14 @@ def main():
     parser.add_argument("--step", type=pathlib.Path)
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--only", action="append", default=[])
-    parser.add_argument("--span-s", type=int, help="how long `dense` and `most` measure")
+    parser.add_argument("--span-s", type=int, help="how long `dense`, `most`, `commit` and `stall` measure")
     parser.add_argument("--period-ms", type=int, action="append", help="of `dense`")
     parser.add_argument("--hook", help="a program that is given the daemon's pid (a profiler)")
     args = parser.parse_args()
     began = machine()
     if not args.only:
         step_row(args.step)
-    for part in (rtu, shared, writes, alone, sweep, flip, http, outage, dense, most):
+    for part in (rtu, shared, writes, alone, sweep, flip, commit, stall, outage, dense, most):
         if not args.only or part.__name__ in args.only:
             print(f"{part.__name__}:", flush=True)
             try:

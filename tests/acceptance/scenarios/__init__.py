@@ -1,9 +1,9 @@
 """The scenarios, by theme. Each is a function of a `run.Bench`, named as the runner prints it."""
 
-from . import bad_input, devices, guided, lifecycle, outages, probing, rtu
+from . import bad_input, devices, guided, lifecycle, outages, probing, rtu, stalls
 
 ALL = [*bad_input.ALL, *lifecycle.ALL, *guided.ALL, *devices.ALL, *probing.ALL, *rtu.ALL,
-       *outages.ALL]
+       *outages.ALL, *stalls.ALL]
 # Measures the daemon at its full size, on all cores.
 ALONE = [guided.reference_site]
 LONG = [guided.guided, *devices.ALL[:4], *rtu.ALL, *outages.ALL]

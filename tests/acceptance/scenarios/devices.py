@@ -3,6 +3,7 @@
 import time
 
 import sites
+from controllers import Controllers
 from world import World, until
 
 SICK, GARAGE, SIGN = "zc-03", "g03", "s-g03"
@@ -106,5 +107,95 @@ def faulty_detector(bench):
         bench.check("and known again", took is not None)
 
 
+class Doomed(Controllers):
+    """All controllers, the one of `DOOMED` in a process of its own, which can be killed."""
+
+    def __init__(self, ports):
+        self.port = ports[DOOMED]
+        super().__init__({unit: port for unit, port in ports.items() if unit != DOOMED})
+        self.one, self.standing = Controllers({DOOMED: self.port}), set()
+
+    def ask(self, op, **args):
+        if op == "set":
+            mine = [change for change in args["changes"] if change[0] == DOOMED]
+            for _, point, on in mine:
+                (self.standing.add if on else self.standing.discard)(point)
+            self.of_one(op, changes=mine)
+            args["changes"] = [change for change in args["changes"] if change[0] != DOOMED]
+        elif args.get("unit") == DOOMED:
+            return self.of_one(op, **args)
+        answer = super().ask(op, **args)
+        return answer | {DOOMED: list(self.standing)} if op == "truth" else answer
+
+    def of_one(self, op, **args):
+        """What happens at a dead controller happens all the same, but nobody counts it."""
+        return self.one.ask(op, **args) if self.one else time.monotonic()
+
+    def kill(self):
+        one, self.one = self.one, None
+        one.child.kill()
+        one.child.wait()
+
+    def revive(self):
+        """The device comes back as after a power cut: bays as they are, its counters at zero."""
+        one = Controllers({DOOMED: self.port})
+        one.set([(DOOMED, point, 1) for point in list(self.standing)])
+        self.one = one
+
+    def stop(self):
+        super().stop()
+        if self.one:
+            self.one.stop()
+
+
+DOOMED, DOOMED_GARAGE, DOOMED_SIGN = "zc-01", "g01", "s-g01"
+
+
+def controller_dies(bench):
+    """A garage's only controller is killed under load: cars go on there, by count, to no bay."""
+    with World(bench.binary, devices=Doomed, controllers=4) as world:
+        bench.fill(world, 0.4)
+        world.daemon.start()
+        until(lambda: all_known(world), 10)
+        cars = world.drive(per_s=5, stay_s=(20, 40))
+        time.sleep(8)
+        there = [a for _, _, a in cars.answers if a.get("garage") == DOOMED_GARAGE]
+        bench.check("cars were sent there before, to bays",
+                    there and all(a["promise"] == "bay" for a in there), there[-1:])
+        world.controllers.kill()
+        dead_garage(bench, world, cars, 60 if bench.full else 12)
+        world.controllers.revive()
+        took = until(lambda: all_known(world), 45)
+        bench.check("it comes back", took is not None, f"{took} s")
+        time.sleep(3)
+        world.settle()
+        faults = world.picture_faults() + world.upstream_faults()
+        bench.check("the picture and what came upstream are right", not faults, faults[:3])
+
+
+def dead_garage(bench, world, cars, span_s):
+    took = until(lambda: world.daemon.garages()[DOOMED_GARAGE]["unknown"]
+                 == world.site.bays_of(DOOMED_GARAGE), 10)
+    bench.check("its bays become unknown", took is not None)
+    # An arrival may be under way at that moment.
+    time.sleep(0.5)
+    first, began = len(cars.answers), time.monotonic()
+    time.sleep(span_s)
+    since = cars.answers[first:]
+    there = [a for _, _, a in since if a.get("garage") == DOOMED_GARAGE]
+    bench.note(f"{len(there)} of {len(since)} cars were sent to the dead garage")
+    bench.check("arrivals are answered", since and not cars.bad_answers() and not cars.errors,
+                (cars.bad_answers()[:2], cars.errors[:2]))
+    bench.check("cars are still sent there", len(there) >= len(since) / 20, len(there))
+    bays = [a for a in there if a.get("bay") or a["promise"] not in ("zone", "garage")]
+    bench.check("to its zone or door, and to no bay", not bays, bays[:2])
+    elsewhere = [a for _, _, a in since if a.get("garage") not in (DOOMED_GARAGE, None)]
+    bench.check("others are promised bays", all(a["promise"] == "bay" for a in elsewhere),
+                [a for a in elsewhere if a["promise"] != "bay"][:2])
+    shown = [value for at, value in
+             world.controllers.shown("panel-1", world.site.signs()[DOOMED_SIGN][0]) if at > began]
+    bench.check("its sign shows neither 0 nor FULL", not {0, sites.FULL} & set(shown), shown)
+
+
 ALL = [trouble("silent"), trouble("off"), trouble("babble"), trouble("slow", 1_500),
-       slow_but_in_time, faulty_detector]
+       slow_but_in_time, faulty_detector, controller_dies]
