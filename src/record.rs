@@ -55,6 +55,32 @@ pub enum Sensed {
     Unknown,
 }
 
+/// What is wrong with a bay's sensor.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SensorFault {
+    /// It changes more often than cars do: its bay is unknown until it is calm.
+    Flapping,
+    /// It reads free while its zone fills around it.
+    StuckFree,
+    /// It reads occupied for longer than anybody of its bay's class stands.
+    StuckOccupied,
+}
+
+impl SensorFault {
+    pub const ALL: [SensorFault; 3] =
+        [SensorFault::Flapping, SensorFault::StuckFree, SensorFault::StuckOccupied];
+
+    /// The fault's name in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            SensorFault::Flapping => "flapping",
+            SensorFault::StuckFree => "stuck_free",
+            SensorFault::StuckOccupied => "stuck_occupied",
+        }
+    }
+}
+
 /// How firm a promise to a driver is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -132,6 +158,9 @@ pub enum Body {
     GarageFullness { garage: String, from: Fullness, to: Fullness },
     /// A bay is kept out after it turned out taken.
     Quarantined { bay: String, for_s: u64 },
+    /// A bay's sensor was contradicted often enough to make its bay the last to be given, or was
+    /// confirmed often enough since.
+    BayTrust { bay: String, doubted: bool, errors: u32 },
     /// The daemon started: what it restored.
     Started { version: String, leases: u32, closures: u32 },
 
@@ -140,6 +169,8 @@ pub enum Body {
     UnitLost { unit: String, bays: u32, silent_ms: u64 },
     /// A silent unit answers again.
     UnitBack { unit: String, bays: u32, lost_ms: u64 },
+    /// Sensors of a unit do what no car does; at most 20 bays are named.
+    SensorsFaulty { unit: String, fault: SensorFault, bays: u32, named: Vec<String> },
     /// An incident began: these places are closed. `incident` is a contact's id, or the place
     /// that staff closed.
     IncidentBegan { incident: String, closes: Vec<String>, reason: String, by: String },

@@ -173,6 +173,10 @@ pub struct Class {
     pub may_use: Vec<(ClassIx, u32)>,
     /// Clearance the vehicle needs, in cm; 0 where any will do.
     pub height_cm: u32,
+    /// Hours after which a bay of this class that stays occupied, or free while its zone fills
+    /// around it, has a stuck sensor: 1 to 8,760.
+    pub stuck_occupied_h: u32,
+    pub stuck_free_h: u32,
 }
 
 #[derive(Clone, Debug)]

@@ -173,6 +173,7 @@ fn guidance(rules: &mut Rules, table: &GuidanceTable) {
         rules.range(format!("guidance.{key}"), value, low, high);
     }
     fullness(rules, &table.fullness);
+    super::truth::truth(rules, &table.truth);
 }
 
 /// Thresholds in order, or the sign would hunt (SP falling < AF rising, ... ; domain practice).

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::truth::TruthTable;
 use crate::profile::Profile;
 use crate::site::{
     ContactKind, GarageState, LampState, LinkKind, NodeKind, OutputKind, OutputStop, Parity,
@@ -128,6 +129,20 @@ pub struct ClassTable {
     pub may_use_s: Option<BTreeMap<String, u32>>,
     #[serde(default)]
     pub height_cm: u32,
+    /// A bay of this class that stays occupied for so long has a stuck sensor, in hours.
+    #[serde(default = "stuck_occupied_h")]
+    pub stuck_occupied_h: u32,
+    /// The same where it stays free while its zone fills around it.
+    #[serde(default = "stuck_free_h")]
+    pub stuck_free_h: u32,
+}
+
+fn stuck_occupied_h() -> u32 {
+    72
+}
+
+fn stuck_free_h() -> u32 {
+    24
 }
 
 #[derive(Debug, Deserialize)]
@@ -400,6 +415,8 @@ pub struct GuidanceTable {
     pub quarantine_s: u32,
     /// Fullness of a garage, in percent of its bays taken or promised.
     pub fullness: FullnessTable,
+    /// What a bay's sensor must do to be believed.
+    pub truth: TruthTable,
 }
 
 impl Default for GuidanceTable {
@@ -418,6 +435,7 @@ impl Default for GuidanceTable {
             early_s: 30,
             quarantine_s: 600,
             fullness: FullnessTable::default(),
+            truth: TruthTable::default(),
         }
     }
 }

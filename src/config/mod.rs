@@ -8,6 +8,7 @@ mod check;
 mod device;
 mod file;
 pub mod shipped;
+mod truth;
 mod weave;
 mod writing;
 
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::tz::TimeZone;
 
+pub use truth::TruthTable;
 pub use file::{FullnessTable, GuidanceTable, HttpTable, LogTable, MqttTable, StoreTable};
 
 use crate::site::Site;

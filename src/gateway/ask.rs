@@ -9,7 +9,7 @@ use super::choose::{self, Choice, View, Want};
 use super::door::{Allocation, Answer, Ask, Effect, LeaseId, Refusal, ReplyId, Report, Request};
 use super::lease::Lease;
 use super::{Gateway, Timer, route};
-use crate::record::{Body, End, Lane, LeaseBody, Promise};
+use crate::record::{Body, End, Lane, LeaseBody, Promise, Sensed};
 use crate::site::{BayIx, SignKind, Site, UnitIx};
 
 /// How long an identified vehicle stands in a bay before its sensor must agree, in stale times:
@@ -343,13 +343,18 @@ impl Gateway {
         }
     }
 
-    pub(super) fn presumed_due(&mut self, bay: BayIx) {
-        let now = self.now.mono;
-        self.bays.change(bay, |state| {
-            if state.presumed.is_some_and(|until| until <= now) {
-                state.presumed = None;
-            }
+    /// An identified vehicle stands there, and its sensor should have said so by now.
+    pub(super) fn presumed_due(&mut self, bay: BayIx, effects: &mut Vec<Effect>) {
+        if self.bays.get(bay).presumed.is_none_or(|until| until > self.now.mono) {
+            return;
+        }
+        let sees_nothing = self.bays.change(bay, |state| {
+            state.presumed = None;
+            state.sensed == Sensed::Free
         });
+        if sees_nothing {
+            self.quarantine(bay, effects);
+        }
     }
 
     pub(super) fn lease_due(&mut self, id: LeaseId, effects: &mut Vec<Effect>) {
@@ -374,6 +379,7 @@ impl Gateway {
         let Some(lease) = self.leases.end(id, end) else { return };
         self.unbind(&lease);
         self.call_off(&lease, effects);
+        self.learn(&lease, end, inferred, bay, effects);
         if lease.bay.is_none() && matches!(end, End::Fulfilled | End::Expired) {
             // Nobody sees the place: a car that was sent there is taken to stand there.
             self.ledger.take(lease.garage, lease.zone);

@@ -30,6 +30,10 @@ pub struct Bay {
     pub strikes: u8,
     /// An identified vehicle stands here, though the sensor need not say so yet.
     pub presumed: Option<Mono>,
+    /// Its sensor earned distrust: given after all others.
+    pub doubt: bool,
+    /// A car that was led here was credited with it, and was not seen to leave.
+    pub booked: bool,
 }
 
 /// What a bay counts as: exactly one of these.

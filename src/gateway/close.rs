@@ -199,24 +199,22 @@ impl Gateway {
         let id = self.site.bay_id(bay);
         self.record(Lane::Events, Body::Quarantined { bay: id, for_s: length_s }, effects);
         self.keep_quarantine(bay, length_s, effects);
+        self.contradicted(bay, effects);
+        self.keep_trust(bay, effects);
     }
 
-    /// Its time is over, or a car was seen to leave it.
-    pub(super) fn release(&mut self, bay: BayIx, forgive: bool, effects: &mut Vec<Effect>) {
-        let held = self.bays.change(bay, |state| {
-            if forgive {
-                state.strikes = 0;
-            }
-            state.quarantine.take()
-        });
-        if held.is_some() {
+    /// Its time is over, or a car was seen to leave it. Its strikes stay: only a driver who parks
+    /// there and is seen to proves the sensor right.
+    pub(super) fn release(&mut self, bay: BayIx, effects: &mut Vec<Effect>) {
+        if self.bays.get(bay).quarantine.is_some() {
+            self.bays.change(bay, |state| state.quarantine = None);
             self.keep_quarantine(bay, 0, effects);
         }
     }
 
     pub(super) fn quarantine_due(&mut self, bay: BayIx, effects: &mut Vec<Effect>) {
         if self.bays.get(bay).quarantine.is_some_and(|until| until <= self.now.mono) {
-            self.release(bay, false, effects);
+            self.release(bay, effects);
         }
     }
 }

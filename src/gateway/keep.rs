@@ -92,6 +92,15 @@ struct KeptQuarantine {
     strikes: u8,
 }
 
+/// Only of a bay with anything against its sensor.
+#[derive(Serialize, Deserialize)]
+pub struct KeptTrust {
+    #[serde(default)]
+    pub errors: u8,
+    #[serde(default)]
+    pub strikes: u8,
+}
+
 #[derive(Serialize, Deserialize)]
 struct KeptUnit {
     /// Of the names of its bays in order: another wiring makes the states meaningless.
@@ -212,6 +221,12 @@ impl Gateway {
         self.keep(format!("quarantine/{}", self.site.bay_id(bay)), value, effects);
     }
 
+    pub(super) fn keep_trust(&mut self, bay: BayIx, effects: &mut Vec<Effect>) {
+        let (errors, strikes) = (self.trust.get(bay).errors, self.bays.get(bay).strikes);
+        let value = (errors > 0 || strikes > 0).then(|| json(&KeptTrust { errors, strikes }));
+        self.keep(format!("trust/{}", self.site.bay_id(bay)), value, effects);
+    }
+
     pub(super) fn keep_unit(&mut self, unit: UnitIx, effects: &mut Vec<Effect>) {
         let wiring = self.units[unit.at()].wiring;
         let kept = KeptUnit { wiring, states: states(self, unit) };
@@ -285,6 +300,13 @@ impl Gateway {
                 Ok(())
             }
             "quarantine" => self.restore_quarantine(name, parse(value)?),
+            "trust" => match self.site.target(name) {
+                Some(Target::Bay(bay)) => {
+                    self.restore_trust(bay, &parse(value)?);
+                    Ok(())
+                }
+                Some(_) | None => Err("there is no such bay any more".to_owned()),
+            },
             "unit" => self.restore_unit(name, &parse(value)?),
             "ledger" => {
                 let kept: KeptLedger = parse(value)?;

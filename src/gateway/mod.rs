@@ -19,6 +19,7 @@ mod choose;
 mod close;
 mod door;
 mod fill;
+mod health;
 #[cfg(test)]
 mod history;
 mod incident;
@@ -111,6 +112,7 @@ pub struct Gateway {
     burning: Vec<u16>,
     leases: lease::Leases,
     ledger: ledger::Ledger,
+    trust: health::Trust,
     /// By garage: its ledger was kept in this run.
     ledger_kept: Vec<bool>,
     bands: Vec<band::Band>,
@@ -161,6 +163,7 @@ impl Gateway {
             burning: vec![0; site.zones.len()],
             leases: lease::Leases::default(),
             ledger: ledger::Ledger::new(&site),
+            trust: health::Trust::new(&site),
             ledger_kept: vec![false; site.garages.len()],
             bands: vec![band::Band::default(); site.garages.len()],
             bands_known: vec![false; site.garages.len()],
@@ -247,7 +250,7 @@ impl Gateway {
                 Timer::Lease(lease) => self.lease_due(lease, effects),
                 Timer::Closure(target) => self.closure_due(target, effects),
                 Timer::Quarantine(bay) => self.quarantine_due(bay, effects),
-                Timer::Presumed(bay) => self.presumed_due(bay),
+                Timer::Presumed(bay) => self.presumed_due(bay, effects),
                 Timer::Unit(unit) => self.unit_due(unit, effects),
                 Timer::Band(garage) => self.bays.touch(garage),
                 Timer::Sign(sign) => self.show(sign, effects),

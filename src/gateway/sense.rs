@@ -1,13 +1,66 @@
 //! From a unit's readings to debounced bay states: visits only bays that changed or may.
 //!
-//! A reading is two bits a point (occupied, known). A new value counts once it was read twice and
-//! has lasted `debounce_ms`; losing a value counts at once, because a bay that may be taken must
-//! not be offered meanwhile. Comparing whole words makes a reading without news cost nothing: at
-//! 21,000 bays that is nearly every reading.
+//! A reading is two bits a point (occupied, known). A new value counts once it was read several
+//! times in a row and has lasted, longer for free than for occupied: a spike of a ranger over a
+//! parked car lasts a second or two, and a bay wrongly offered costs a driver more than a bay
+//! offered late. It takes longest where a car is booked. Losing a value counts at once, because a
+//! bay that may be taken must not be offered meanwhile. Comparing whole words makes a reading
+//! without news cost nothing: at 21,000 bays that is nearly every reading.
 
+use crate::config::GuidanceTable;
 use crate::record::Sensed;
 use crate::site::BayIx;
 use crate::time::Mono;
+
+/// How long and how often a new value must be read before it counts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Patience {
+    /// Readings in a row, the first included; at least 1.
+    pub reads: u8,
+    pub occupied_ms: u64,
+    pub free_ms: u64,
+    /// To free, where a car is booked or under way.
+    pub booked_free_ms: u64,
+}
+
+impl Patience {
+    /// The same for every value, with two readings; 0 takes each reading at its word.
+    #[cfg(test)]
+    pub fn plain(ms: u64) -> Patience {
+        let reads = if ms == 0 { 1 } else { 2 };
+        Patience { reads, occupied_ms: ms, free_ms: ms, booked_free_ms: ms }
+    }
+
+    /// From the configuration: a `debounce_ms` of 0 takes each reading at its word.
+    pub fn new(tuning: &GuidanceTable) -> Patience {
+        let truth = &tuning.truth;
+        let occupied_ms = u64::from(tuning.debounce_ms);
+        if occupied_ms == 0 {
+            return Patience { reads: 1, occupied_ms: 0, free_ms: 0, booked_free_ms: 0 };
+        }
+        let free_ms = u64::from(truth.free_debounce_ms).max(occupied_ms);
+        Patience {
+            reads: truth.debounce_reads,
+            occupied_ms,
+            free_ms,
+            booked_free_ms: u64::from(truth.booked_free_ms).max(free_ms),
+        }
+    }
+
+    fn ms(&self, occupied: bool, booked: bool) -> u64 {
+        match (occupied, booked) {
+            (true, _) => self.occupied_ms,
+            (false, false) => self.free_ms,
+            (false, true) => self.booked_free_ms,
+        }
+    }
+}
+
+/// Reads come a little early or late: what is 5 % short of a time has lasted it, or a debounce of
+/// one sweep would take two.
+pub fn lasted(ms: u64, enough_ms: u64) -> bool {
+    ms >= enough_ms - enough_ms / 20
+}
 
 /// One unit's points.
 #[derive(Clone, Debug)]
@@ -22,6 +75,7 @@ pub struct Points {
     /// The pending value, and since when; meaningless where `pending` is 0.
     candidate: Vec<u64>,
     since: Vec<Mono>,
+    reads: Vec<u8>,
 }
 
 impl Points {
@@ -42,18 +96,31 @@ impl Points {
             pending: vec![0; words],
             candidate: vec![0; words],
             since: vec![Mono(0); bays.len()],
+            reads: vec![0; bays.len()],
+        }
+    }
+
+    /// What counts at a point.
+    pub fn get(&self, point: u16) -> Sensed {
+        let (word, bit) = (usize::from(point) / 64, 1 << (point % 64));
+        let is = |words: &[u64]| words.get(word).is_some_and(|word| word & bit != 0);
+        match (is(&self.known), is(&self.occupied)) {
+            (false, _) => Sensed::Unknown,
+            (true, true) => Sensed::Occupied,
+            (true, false) => Sensed::Free,
         }
     }
 
     /// Takes a reading; adds each bay whose state changed.
     ///
-    /// Words missing at the end of the reading are unknown points.
+    /// Words missing at the end of the reading are unknown points. `booked` says of a bay whether
+    /// a car should stand there or is on its way; asked only of bays that seem to empty.
     pub fn read(
         &mut self,
         at: Mono,
         occupied: &[u64],
         known: &[u64],
-        debounce_ms: u64,
+        patience: (Patience, impl Fn(BayIx) -> bool),
         changes: &mut Vec<(BayIx, Sensed)>,
     ) {
         for word in 0..self.wired.len() {
@@ -69,7 +136,7 @@ impl Points {
                     self.pending[word] &= !bit;
                 } else if raw_known & bit == 0 {
                     self.set(word, bit, Sensed::Unknown, changes);
-                } else if self.settled(word, bit, point, at, raw_occupied, debounce_ms) {
+                } else if self.settled(point, at, raw_occupied & bit != 0, &patience) {
                     let to = if raw_occupied & bit == 0 { Sensed::Free } else { Sensed::Occupied };
                     self.set(word, bit, to, changes);
                 }
@@ -93,23 +160,26 @@ impl Points {
     /// Whether a differing sample has lasted; starts its clock where it is new.
     fn settled(
         &mut self,
-        word: usize,
-        bit: u64,
         point: usize,
         at: Mono,
-        raw_occupied: u64,
-        debounce_ms: u64,
+        occupied: bool,
+        (patience, booked): &(Patience, impl Fn(BayIx) -> bool),
     ) -> bool {
-        let same = (self.candidate[word] ^ raw_occupied) & bit == 0;
-        if self.pending[word] & bit != 0 && same {
-            // Reads come a little early or late: one that is 5 % short of the time has lasted it,
-            // or a debounce of one sweep would take two.
-            return at.ms_since(self.since[point]) >= debounce_ms - debounce_ms / 20;
+        let (word, bit) = (point / 64, 1 << (point % 64));
+        let same = (self.candidate[word] & bit != 0) == occupied;
+        if self.pending[word] & bit == 0 || !same {
+            self.pending[word] |= bit;
+            self.candidate[word] &= !bit;
+            self.candidate[word] |= if occupied { bit } else { 0 };
+            self.since[point] = at;
+            self.reads[point] = 0;
         }
-        self.pending[word] |= bit;
-        self.candidate[word] = (self.candidate[word] & !bit) | (raw_occupied & bit);
-        self.since[point] = at;
-        debounce_ms == 0
+        self.reads[point] = self.reads[point].saturating_add(1);
+        if self.reads[point] < patience.reads {
+            return false;
+        }
+        let booked = !occupied && self.bays[point].is_some_and(booked);
+        lasted(at.ms_since(self.since[point]), patience.ms(occupied, booked))
     }
 
     fn set(&mut self, word: usize, bit: u64, to: Sensed, changes: &mut Vec<(BayIx, Sensed)>) {
@@ -163,9 +233,9 @@ mod tests {
     fn a_short_reading_is_unknown_not_free() {
         let mut points = Points::new(&WIRED);
         let mut changes = Vec::new();
-        points.read(Mono(0), &[0], &[0b101], 0, &mut changes);
+        points.read(Mono(0), &[0], &[0b101], plain(0), &mut changes);
         changes.clear();
-        points.read(Mono(1), &[], &[], 0, &mut changes);
+        points.read(Mono(1), &[], &[], plain(0), &mut changes);
         assert_eq!(changes, [(BayIx(7), Sensed::Unknown), (BayIx(9), Sensed::Unknown)]);
     }
 
@@ -173,7 +243,7 @@ mod tests {
     fn losing_the_unit_loses_every_known_bay_once() {
         let mut points = Points::new(&WIRED);
         let mut changes = Vec::new();
-        points.read(Mono(0), &[0b100], &[0b101], 0, &mut changes);
+        points.read(Mono(0), &[0b100], &[0b101], plain(0), &mut changes);
         changes.clear();
         points.lose(&mut changes);
         assert_eq!(changes, [(BayIx(7), Sensed::Unknown), (BayIx(9), Sensed::Unknown)]);
@@ -182,13 +252,67 @@ mod tests {
         assert_eq!(changes, []);
     }
 
+    #[test]
+    fn it_takes_longer_to_free_than_to_occupy_and_longest_where_a_car_is_booked() {
+        let patience =
+            Patience { reads: 3, occupied_ms: 1_000, free_ms: 2_000, booked_free_ms: 5_000 };
+        // Since the first differing reading: the reading that made it count.
+        let counts = |from: u64, to: u64, booked: bool, period_ms: u64| {
+            let mut points = Points::new(&WIRED);
+            let mut changes = Vec::new();
+            for second in 0..10 {
+                let at = Mono(second * 1_000_000_000);
+                points.read(at, &[from], &[1], (patience, |_| false), &mut changes);
+            }
+            changes.clear();
+            for n in 0..100 {
+                let at = Mono((20_000 + n * period_ms) * 1_000_000);
+                points.read(at, &[to], &[1], (patience, |_| booked), &mut changes);
+                if !changes.is_empty() {
+                    return n * period_ms;
+                }
+            }
+            panic!("it never counted");
+        };
+        // (occupied?, booked, period) -> ms
+        for (occupied, booked, period_ms, expected_ms) in [
+            (true, false, 1_000, 2_000),
+            (true, true, 500, 1_000),
+            (false, false, 1_000, 2_000),
+            (false, true, 1_000, 5_000),
+            (true, false, 10_000, 20_000),
+            (false, false, 100, 1_900),
+        ] {
+            let (from, to) = if occupied { (0, 1) } else { (1, 0) };
+            let ms = counts(from, to, booked, period_ms);
+            assert_eq!(ms, expected_ms, "{occupied} {booked} {period_ms}");
+        }
+    }
+
+    #[test]
+    fn no_spike_counts_however_long_one_sweep_is() {
+        let patience = Patience { reads: 2, ..Patience::plain(1_000) };
+        let mut points = Points::new(&WIRED);
+        let mut changes = Vec::new();
+        for (s, occupied) in [(0, 1), (60, 1), (120, 0), (180, 1), (240, 0), (300, 1)] {
+            let at = Mono(s * 1_000_000_000);
+            points.read(at, &[occupied], &[1], (patience, |_| false), &mut changes);
+        }
+        assert_eq!(changes, [(BayIx(7), Sensed::Occupied)]);
+        assert_eq!(points.get(0), Sensed::Occupied);
+    }
+
+    fn plain(ms: u64) -> (Patience, impl Fn(BayIx) -> bool) {
+        (Patience::plain(ms), |_| false)
+    }
+
     type Line<'a> = (u64, u64, u64, &'a [(u32, Sensed)]);
 
     fn check(story: &[Line<'_>]) {
         let mut points = Points::new(&WIRED);
         for (ms, occupied, known, expected) in story {
             let mut changes = Vec::new();
-            points.read(Mono(ms * 1_000_000), &[*occupied], &[*known], 900, &mut changes);
+            points.read(Mono(ms * 1_000_000), &[*occupied], &[*known], plain(900), &mut changes);
             let expected: Vec<_> = expected.iter().map(|(bay, to)| (BayIx(*bay), *to)).collect();
             assert_eq!(changes, expected, "at {ms} ms");
         }

@@ -7,7 +7,7 @@
 use super::door::{Effect, Reading};
 use super::ledger::Way;
 use super::passage::Passed;
-use super::sense::Points;
+use super::sense::{Patience, Points, lasted};
 use super::{Gateway, Timer, keep};
 use crate::record::{Body, Lane, Sensed};
 use crate::site::{BayIx, GarageIx, Scope, Site, Unit, UnitIx, ZoneIx};
@@ -23,6 +23,8 @@ pub struct UnitState {
     pub last_at: Mono,
     /// When it began to answer; `None` while silent.
     since: Option<Mono>,
+    /// Readings since then.
+    reads: u8,
     /// Answers, and its bays had time to settle.
     pub fresh: bool,
     /// Told upstream as lost, since then.
@@ -42,6 +44,7 @@ impl UnitState {
                 || site.contacts.iter().any(|c| site.units[c.unit.at()].id == unit.id),
             last_at: Mono(0),
             since: None,
+            reads: 0,
             fresh: false,
             lost_at: None,
             baselined: false,
@@ -53,6 +56,11 @@ impl UnitState {
     /// Told upstream as lost, and not heard since.
     pub fn is_lost(&self) -> bool {
         self.lost_at.is_some()
+    }
+
+    /// What counts at one of its points, whatever is believed of it.
+    pub fn point(&self, point: u16) -> Sensed {
+        self.points.get(point)
     }
 
     /// Age of the last reading; `None` before the first.
@@ -69,6 +77,8 @@ struct Move {
     /// Its filling says nothing of any other driver: an identified vehicle was expected there, it
     /// was known to be taken, or staff closed it.
     explained: bool,
+    /// It had been as it was for longer than a blip.
+    steady: bool,
     leased: bool,
 }
 
@@ -76,12 +86,13 @@ impl Gateway {
     pub(super) fn reading(&mut self, reading: &Reading, effects: &mut Vec<Effect>) {
         self.counts.readings += 1;
         let ix = reading.unit;
-        let debounce_ms = u64::from(self.tuning.debounce_ms);
+        let patience = Patience::new(&self.tuning);
         let unit = &mut self.units[ix.at()];
         unit.heard = true;
         unit.last_at = reading.at;
         if unit.since.is_none() {
             unit.since = Some(reading.at);
+            unit.reads = 0;
             let stale = reading.at.plus_ms(u64::from(self.tuning.stale_ms));
             self.arm(stale, Timer::Unit(ix));
             self.unit_back(ix, effects);
@@ -89,9 +100,14 @@ impl Gateway {
         let mut changes = Vec::new();
         let unit = &mut self.units[ix.at()];
         let (occupied, known) = (&reading.occupied, &reading.known);
-        unit.points.read(reading.at, occupied, known, debounce_ms, &mut changes);
-        let enough_ms = debounce_ms - debounce_ms / 20;
-        let settled = unit.since.is_some_and(|since| reading.at.ms_since(since) >= enough_ms);
+        let booked = |bay: BayIx| {
+            let bay = self.bays.get(bay);
+            bay.booked || bay.lease.is_some()
+        };
+        unit.points.read(reading.at, occupied, known, (patience, booked), &mut changes);
+        unit.reads = unit.reads.saturating_add(1);
+        let since = unit.since.map_or(0, |since| reading.at.ms_since(since));
+        let settled = unit.reads >= patience.reads && lasted(since, patience.free_ms);
         let first = settled && !unit.fresh;
         unit.fresh |= settled;
         self.sensed(ix, &changes, effects);
@@ -104,18 +120,22 @@ impl Gateway {
 
     /// Bays changed by a reading: all are brought up to date before any consequence is drawn, or a
     /// driver would be moved to a bay that the same reading shows taken.
-    fn sensed(&mut self, unit: UnitIx, changes: &[(BayIx, Sensed)], effects: &mut Vec<Effect>) {
+    pub(super) fn sensed(&mut self, unit: UnitIx, changes: &[(BayIx, Sensed)], effects: &mut Vec<Effect>) {
         let told = self.units[unit.at()].baselined;
         let mut moves = Vec::with_capacity(changes.len());
         for (bay, to) in changes.iter().copied() {
+            let steady = self.steady(bay);
+            let to = self.heed(bay, to);
             moves.push(self.bays.change(bay, |state| {
                 let explained =
                     state.presumed.is_some() || state.quarantine.is_some() || state.closures > 0;
-                if to == Sensed::Occupied {
-                    state.presumed = None;
+                match to {
+                    Sensed::Occupied => state.presumed = None,
+                    Sensed::Free => state.booked = false,
+                    Sensed::Unknown => (),
                 }
                 let from = std::mem::replace(&mut state.sensed, to);
-                Move { bay, from, to, explained, leased: state.lease.is_some() }
+                Move { bay, from, to, explained, steady, leased: state.lease.is_some() }
             }));
         }
         self.counts.bay_changes += changes.len() as u64;
@@ -144,16 +164,19 @@ impl Gateway {
     }
 
     fn moved(&mut self, change: Move, effects: &mut Vec<Effect>) {
-        let Move { bay, from, to, explained, leased: _ } = change;
+        let Move { bay, from, to, explained, steady, leased: _ } = change;
         let window = &mut self.windows[self.site.bays[bay.at()].garage.at()];
         match (from, to) {
             (Sensed::Free, Sensed::Occupied) => {
                 window.filled += 1;
-                self.filled(bay, !explained, effects);
+                self.expose(bay);
+                self.filled(bay, !explained && steady, effects);
             }
             (Sensed::Occupied, Sensed::Free) => {
                 window.emptied += 1;
-                self.release(bay, true, effects);
+                if steady {
+                    self.release(bay, effects);
+                }
             }
             (Sensed::Unknown, Sensed::Occupied) => self.filled(bay, false, effects),
             (Sensed::Unknown, Sensed::Free) | (_, Sensed::Unknown) => (),

@@ -34,6 +34,7 @@ impl Gateway {
         let late = on_grid.plus_ms(WINDOW_MS) <= self.now.mono || on_grid > self.now.mono;
         self.window_since = if late { self.now.mono } else { on_grid };
         self.arm(self.window_since.plus_ms(WINDOW_MS), Timer::Window);
+        self.health_due(effects);
         for garage in (0..self.site.garages.len() as u32).map(GarageIx) {
             let window = std::mem::take(&mut self.windows[garage.at()]);
             let body = Body::GarageWindow(self.garage_window(garage, window_s, &window));

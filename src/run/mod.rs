@@ -223,6 +223,8 @@ fn own(owner: Owner, kept: Kept, ended: CancellationToken) -> Result<JoinHandle<
 fn scaled(guidance: &GuidanceTable, speed: u32) -> GuidanceTable {
     let mut scaled = guidance.clone();
     scaled.debounce_ms = scaled.debounce_ms.saturating_mul(speed);
+    scaled.truth.free_debounce_ms = scaled.truth.free_debounce_ms.saturating_mul(speed);
+    scaled.truth.booked_free_ms = scaled.truth.booked_free_ms.saturating_mul(speed);
     scaled.stale_ms = scaled.stale_ms.saturating_mul(speed);
     scaled.commit_wait_ms = scaled.commit_wait_ms.saturating_mul(speed);
     scaled

@@ -230,11 +230,22 @@ impl Weave {
             }
             let key = format!("class[{}].height_cm", table.id);
             rules.range(key, table.height_cm, 0, 600);
+            let key = format!("class[{}]", table.id);
+            // From an hour to a year.
+            let stuck = [
+                ("stuck_occupied_h", table.stuck_occupied_h),
+                ("stuck_free_h", table.stuck_free_h),
+            ];
+            for (name, hours) in stuck {
+                rules.range(format!("{key}.{name}"), hours, 1, 8_760);
+            }
             self.site.classes.push(Class {
                 name: table.name.unwrap_or_else(|| table.id.clone()),
                 id: table.id,
                 may_use,
                 height_cm: table.height_cm,
+                stuck_occupied_h: table.stuck_occupied_h,
+                stuck_free_h: table.stuck_free_h,
             });
         }
     }
