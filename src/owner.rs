@@ -16,7 +16,7 @@ use tracing::warn;
 
 use crate::config::GuidanceTable;
 use crate::gateway::{
-    Answer, Ask, Effect, Gateway, Input, Kept, Reading, ReplyId, Snapshot, Ticket,
+    Answer, Ask, Effect, Gateway, Input, Kept, Reading, ReplyId, Snapshot, Teller, Ticket,
 };
 use crate::record::{Body, Lane};
 use crate::site::{BayIx, ColourIx, Face, OutputIx, SignIx, UnitIx};
@@ -138,12 +138,15 @@ struct Waiting {
 /// The owner before it runs.
 pub struct Owner {
     gateway: Gateway,
+    teller: Teller,
     clock: Clock,
     ports: Ports,
     urgent: mpsc::Receiver<Urgent>,
     readings: mpsc::Receiver<Reading>,
     snapshot: watch::Sender<Arc<Snapshot>>,
     effects: Vec<Effect>,
+    /// The same in words.
+    words: Vec<Effect>,
     replies: BTreeMap<ReplyId, oneshot::Sender<Answered>>,
     next_reply: u64,
     waiting: VecDeque<Waiting>,
@@ -168,6 +171,7 @@ impl Owner {
         let (sender, urgent) = mpsc::channel(URGENT_MAX);
         let (snapshot, follow) = watch::channel(Arc::new(Snapshot::default()));
         let owner = Owner {
+            teller: gateway.teller(),
             gateway,
             clock,
             ports,
@@ -175,6 +179,7 @@ impl Owner {
             readings,
             snapshot,
             effects: Vec::new(),
+            words: Vec::new(),
             replies: BTreeMap::new(),
             next_reply: 0,
             waiting: VecDeque::new(),
@@ -285,8 +290,13 @@ impl Owner {
         self.gateway.step(self.clock.now(), input, &mut effects);
         (self.ports.stepped)(started.elapsed());
         self.changed = true;
-        for effect in effects.drain(..) {
+        let mut words = std::mem::take(&mut self.words);
+        effects.drain(..).for_each(|effect| self.teller.word(effect, &mut words));
+        for effect in words.drain(..) {
             match effect {
+                Effect::Lease { .. } | Effect::Bays { .. } | Effect::Unit { .. } => {
+                    unreachable!("the teller has worded all facts")
+                }
                 Effect::Write { sign, face } => (self.ports.write)(sign, face),
                 Effect::Retry { unit } => (self.ports.retry)(unit),
                 Effect::Lamp { bay, colour } => (self.ports.lamp)(bay, colour),
@@ -305,7 +315,7 @@ impl Owner {
                 }
             }
         }
-        self.effects = effects;
+        (self.effects, self.words) = (effects, words);
     }
 
     /// Hands the store what the last steps want written.
@@ -452,7 +462,7 @@ mod tests {
 
     fn arrive(request_id: &str) -> Ask {
         Ask::Arrive(Request {
-            request_id: request_id.to_owned(),
+            request_id: request_id.into(),
             at: NodeIx(1),
             destination: None,
             class: ClassIx(0),

@@ -69,6 +69,9 @@ const IMPURE: &[&str] = &[
     "println!",
 ];
 
+/// The one pure file with a hash map: it is only asked by key, so its random order is never seen.
+const HASH_HOME: &str = "src/gateway/lease.rs";
+
 /// The one file that may say `unsafe`: fences around the store.
 const UNSAFE_HOME: &str = "src/store/barrier.rs";
 
@@ -192,7 +195,9 @@ fn pure_files_name_nothing_impure(file: &File) -> Vec<Breach> {
     each_line(file, before_tests(&code), |line| {
         // An address can be parsed without a network.
         let line = line.replace("std::net::SocketAddr", "").replace("std::net::IpAddr", "");
-        let word = IMPURE.iter().find(|word| has_word(&line, word))?;
+        let hash_home = |word: &str| word == "HashMap" && file.path == HASH_HOME;
+        let mut impure = IMPURE.iter().filter(|word| !hash_home(word));
+        let word = impure.find(|word| has_word(&line, word))?;
         Some(format!("a pure file names {word}"))
     })
 }

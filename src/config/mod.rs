@@ -17,8 +17,8 @@ use std::path::{Path, PathBuf};
 
 use jiff::tz::TimeZone;
 
-pub use truth::TruthTable;
 pub use file::{FullnessTable, GuidanceTable, HttpTable, LogTable, MqttTable, StoreTable};
+pub use truth::TruthTable;
 
 use crate::site::Site;
 

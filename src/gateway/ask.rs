@@ -6,10 +6,12 @@
 //! leases are known by their request over restarts, ended ones until the next.
 
 use super::choose::{self, Choice, View, Want};
-use super::door::{Allocation, Answer, Ask, Effect, LeaseId, Refusal, ReplyId, Report, Request};
+use super::door::{
+    Allocation, Answer, Ask, Effect, LeaseId, LeaseTold, Refusal, ReplyId, Report, Request, Why,
+};
 use super::lease::Lease;
-use super::{Gateway, Timer, route};
-use crate::record::{Body, End, Lane, LeaseBody, Promise, Sensed};
+use super::{Gateway, Timer};
+use crate::record::{Body, End, Lane, Promise, Sensed};
 use crate::site::{BayIx, SignKind, Site, UnitIx};
 
 /// How long an identified vehicle stands in a bay before its sensor must agree, in stale times:
@@ -151,8 +153,7 @@ impl Gateway {
         self.bind(&lease);
         self.windows[choice.garage.at()].granted += 1;
         *self.counts.granted.entry(promise_name(choice.promise)).or_default() += 1;
-        self.record(Lane::Events, Body::LeaseGranted(self.lease_body(&lease)), effects);
-        self.keep_lease(&lease, effects);
+        self.tell_lease(LeaseTold::Granted, &lease, effects);
         lease.ticket = self.issued;
         self.arm(lease.deadline, Timer::Lease(id));
         let answer = self.allocation(&lease);
@@ -198,37 +199,24 @@ impl Gateway {
 
     fn follow_signs(&mut self, request: &Request) -> Answer {
         *self.counts.granted.entry(promise_name(Promise::Signs)).or_default() += 1;
-        let class = &self.site.classes[request.class.at()];
         let unseen = self.units.iter().any(|unit| unit.polled && !unit.fresh);
-        let because = if unseen {
-            "and some sensors do not answer"
-        } else {
-            "and all that could serve it are taken or promised"
-        };
-        Answer::Allocation(Box::new(Allocation {
+        Answer::Allocation(Allocation {
             lease: None,
             request_id: request.request_id.clone(),
             promise: Promise::Signs,
             class: request.class,
             at: request.at,
             destination: request.destination,
-            way: Vec::new(),
-            portal: None,
             garage: None,
-            level: None,
             zone: None,
             bay: None,
-            directions: vec!["Follow the signs.".to_owned()],
             travel_s: 0,
             deadline: self.now.mono,
             expires_in_s: 0,
             end: None,
-            reason: format!(
-                "no bay for class {} is known to be free, {because}; follow the signs and ask \
-                 again in 60 s with a new request_id",
-                class.id
-            ),
-        }))
+            why: if unseen { Why::Unseen } else { Why::Taken },
+            routes: None,
+        })
     }
 
     fn view(&self, id: LeaseId) -> Answer {
@@ -239,42 +227,16 @@ impl Gateway {
     }
 
     fn allocation(&self, lease: &Lease) -> Answer {
-        let links = self.routes.way(&self.site, lease.at, lease.garage);
-        let portal = route::portal(&self.site, lease.at, &links);
-        let mut directions = route::directions(&self.site, &links);
-        directions.push(format!("Enter {}.", self.site.garages[lease.garage.at()].name));
-        let level = lease.zone.map(|zone| self.site.zones[zone.at()].level);
-        if let (Some(zone), Some(level)) = (lease.zone, level) {
-            let (level, zone) = (&self.site.levels[level.at()], &self.site.zones[zone.at()]);
-            directions.push(format!("Go to level {}, zone {}.", level.id, zone.id));
-        }
-        if let Some(bay) = lease.bay {
-            directions.push(format!("Take bay {:03}.", self.site.bays[bay.at()].number));
-        }
-        let reason = match lease.promise {
-            Promise::Bay => "",
-            Promise::Zone => "the zone's sensors do not answer; by its count it has room",
-            Promise::Garage | Promise::Signs => {
-                "the garage's sensors do not answer; by its count it has room"
-            }
-        };
-        let way = std::iter::once(lease.at)
-            .chain(links.iter().map(|link| self.site.links[link.at()].to))
-            .collect();
-        Answer::Allocation(Box::new(Allocation {
+        Answer::Allocation(Allocation {
             lease: Some(lease.id),
             request_id: lease.request_id.clone(),
             promise: lease.promise,
             class: lease.class,
             at: lease.at,
             destination: lease.destination,
-            way,
-            portal,
             garage: Some(lease.garage),
-            level,
             zone: lease.zone,
             bay: lease.bay,
-            directions,
             travel_s: lease.travel_ms / 1_000,
             deadline: lease.deadline,
             expires_in_s: match lease.end {
@@ -282,8 +244,9 @@ impl Gateway {
                 Some(_) => 0,
             },
             end: lease.end,
-            reason: reason.to_owned(),
-        }))
+            why: if lease.promise == Promise::Bay { Why::Firm } else { Why::Counted },
+            routes: Some(self.routes.clone()),
+        })
     }
 
     fn report(&mut self, id: LeaseId, report: Report, effects: &mut Vec<Effect>) -> Answer {
@@ -386,15 +349,8 @@ impl Gateway {
         }
         *self.counts.ended.entry(end_name(end)).or_default() += 1;
         self.counts.inferred += u64::from(inferred);
-        let body = Body::LeaseEnded {
-            lease: id.to_string(),
-            end,
-            inferred,
-            bay: bay.map(|bay| self.site.bay_id(bay)),
-            held_s: self.now.mono.ms_since(lease.granted) / 1_000,
-        };
-        self.record(Lane::Events, body, effects);
-        self.keep(super::keep::lease_key(id), None, effects);
+        let told = LeaseTold::Ended { end, inferred, stands: bay };
+        self.tell_lease(told, &lease, effects);
         self.leases.stamp(id, self.issued);
     }
 
@@ -438,26 +394,9 @@ impl Gateway {
         self.bind(&moved);
         self.counts.moved += 1;
         self.arm(deadline, Timer::Lease(id));
-        self.record(Lane::Events, Body::LeaseMoved(self.lease_body(&moved)), effects);
-        self.keep_lease(&moved, effects);
+        self.tell_lease(LeaseTold::Moved, &moved, effects);
         self.leases.stamp(id, self.issued);
         self.call_out(&moved, effects);
-    }
-
-    fn lease_body(&self, lease: &Lease) -> LeaseBody {
-        let destination = lease.destination.map(|ix| &self.site.destinations[ix.at()]);
-        LeaseBody {
-            lease: lease.id.to_string(),
-            at: self.site.nodes[lease.at.at()].id.clone(),
-            promise: lease.promise,
-            class: self.site.classes[lease.class.at()].id.clone(),
-            destination: destination.map(|destination| destination.id.clone()),
-            garage: Some(self.site.garages[lease.garage.at()].id.clone()),
-            zone: lease.zone.map(|zone| self.site.zone_id(zone)),
-            bay: lease.bay.map(|bay| self.site.bay_id(bay)),
-            travel_s: lease.travel_ms / 1_000,
-            hold_s: lease.hold_ms / 1_000,
-        }
     }
 
     /// Puts a lease on the call-outs at its node, if its vehicle can be told apart.

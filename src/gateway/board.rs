@@ -140,7 +140,7 @@ fn hours_hold_where_the_site_is_and_people_outrank_them() {
         // The next reading's step sees the clock; the timer comes within the minute.
         story.keep_alive(60_000);
         story.now.wall = Wall(wall);
-        story.gateway.timers.insert((story.now.mono, super::Timer::Schedules));
+        story.gateway.arm(story.now.mono, super::Timer::Schedules);
         story.tick(0);
         let face = if source == Source::Schedule { Face::Staff } else { Face::Number(40) };
         assert_eq!(story.shown("s3"), (source, face), "at {}", Wall(wall));

@@ -4,16 +4,19 @@
 //! this file knows all there is, and the compiler refuses a forgotten case.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::lease::Lease;
+use super::route::Routes;
 use crate::config::GuidanceTable;
-use crate::record::{Body, End, Lane, Promise, Record};
+use crate::record::{Body, End, Lane, Promise, Record, Sensed};
 use crate::site::{
-    BayIx, ClassIx, ColourIx, DestinationIx, Face, GarageIx, LevelIx, NodeIx, OutputIx, SignIx,
-    Target, UnitIx, ZoneIx,
+    BayIx, ClassIx, ColourIx, DestinationIx, Face, GarageIx, NodeIx, OutputIx, SignIx, Target,
+    UnitIx, ZoneIx,
 };
-use crate::time::Mono;
+use crate::time::{Mono, Now};
 
 /// What the gateway is told.
 #[derive(Clone, PartialEq, Debug)]
@@ -118,7 +121,7 @@ pub enum Ask {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Request {
     /// The asker's own name for this request, 1 to 64 characters: asking again changes nothing.
-    pub request_id: String,
+    pub request_id: Arc<str>,
     /// Where the vehicle is, or will be in `eta_s`.
     pub at: NodeIx,
     pub destination: Option<DestinationIx>,
@@ -126,7 +129,7 @@ pub struct Request {
     /// Seconds until the vehicle is at `at`.
     pub eta_s: u32,
     /// End of the plate, for call-outs only; never stored. At most 4 characters.
-    pub tail: Option<String>,
+    pub tail: Option<Arc<str>>,
 }
 
 /// What became known about a lease's vehicle.
@@ -208,10 +211,38 @@ pub enum Effect {
     Output { output: OutputIx, on: bool },
     /// Answer, once everything up to `after` is durable or at `by`, whichever comes first.
     Answer { reply: ReplyId, after: Ticket, by: Mono, answer: Answer },
+    /// A lease was granted, moved or ended: tell upstream and keep (or forget) it. Counts two
+    /// tickets. This and the two below are facts; [`Teller`](super::Teller) words them.
+    Lease { at: Now, told: LeaseTold, lease: Lease },
+    /// Bays changed: tell upstream of each. Counts one ticket a bay.
+    Bays { at: Now, news: Vec<BayTold> },
+    /// Keep what upstream was told of a unit's bays. Counts one ticket.
+    Unit { unit: UnitIx, wiring: u32, told: Vec<u64> },
     /// Tell upstream. Counts one ticket.
     Record(Record),
     /// Keep (or forget) a value over restarts. Counts one ticket.
     Keep { key: String, value: Option<Vec<u8>> },
+}
+
+/// What happened to a lease.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LeaseTold {
+    Granted,
+    Moved,
+    /// `stands`: where its vehicle is, as far as anybody knows; `inferred`: nobody said so.
+    Ended {
+        end: End,
+        inferred: bool,
+        stands: Option<BayIx>,
+    },
+}
+
+/// One bay's change, as upstream is told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BayTold {
+    pub bay: BayIx,
+    pub from: Sensed,
+    pub to: Sensed,
 }
 
 /// Values kept over restarts: `(key, JSON)`, see `gateway/keep.rs` for the keys.
@@ -223,7 +254,7 @@ pub struct Kept {
 /// What an asker gets.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Answer {
-    Allocation(Box<Allocation>),
+    Allocation(Allocation),
     Closures(Vec<ClosureView>),
     Done,
     Refused(Refusal),
@@ -252,25 +283,19 @@ pub enum Refusal {
     Stopping,
 }
 
-/// What a driver was given.
+/// What a driver was given, as facts: `gateway/telling.rs` words them for whoever shows them.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Allocation {
     /// `None` where nothing could be promised.
     pub lease: Option<LeaseId>,
-    pub request_id: String,
+    pub request_id: Arc<str>,
     pub promise: Promise,
     pub class: ClassIx,
     pub at: NodeIx,
     pub destination: Option<DestinationIx>,
-    /// Nodes to pass, from `at` to the garage's door.
-    pub way: Vec<NodeIx>,
-    pub portal: Option<NodeIx>,
     pub garage: Option<GarageIx>,
-    pub level: Option<LevelIx>,
     pub zone: Option<ZoneIx>,
     pub bay: Option<BayIx>,
-    /// One sentence for each place where there is a choice, and one for each promise level.
-    pub directions: Vec<String>,
     pub travel_s: u64,
     /// When the lease ends if nobody comes.
     pub deadline: Mono,
@@ -278,8 +303,22 @@ pub struct Allocation {
     pub expires_in_s: u64,
     /// Set once the lease has ended.
     pub end: Option<End>,
-    /// Why there is no firmer promise; empty where there is a bay.
-    pub reason: String,
+    pub why: Why,
+    /// The ways as they were when this was answered; `None` where nothing could be promised.
+    pub routes: Option<Arc<Routes>>,
+}
+
+/// Why there is no firmer promise.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Why {
+    /// It is as firm as can be.
+    Firm,
+    /// What was promised is known by a count only.
+    Counted,
+    /// Nothing is known to be free, and some sensors do not answer.
+    Unseen,
+    /// All that could serve it are taken or promised.
+    Taken,
 }
 
 /// A closure as shown to staff.
@@ -296,7 +335,7 @@ pub struct ClosureView {
 
 impl Record {
     /// A record of this lane, stamped.
-    pub fn new(lane: Lane, at: crate::time::Now, body: Body) -> Record {
+    pub fn new(lane: Lane, at: Now, body: Body) -> Record {
         Record { lane, at, body }
     }
 }

@@ -19,21 +19,21 @@ use crate::site::{
 use crate::time::Mono;
 
 #[derive(Serialize, Deserialize)]
-struct KeptLease {
-    boot: String,
-    request_id: String,
-    at: String,
-    class: String,
-    destination: Option<String>,
-    promise: Promise,
-    garage: String,
-    zone: Option<String>,
-    bay: Option<String>,
-    granted: Mono,
-    earliest: Mono,
-    deadline: Mono,
-    travel_ms: u64,
-    hold_ms: u64,
+pub struct KeptLease {
+    pub boot: String,
+    pub request_id: String,
+    pub at: String,
+    pub class: String,
+    pub destination: Option<String>,
+    pub promise: Promise,
+    pub garage: String,
+    pub zone: Option<String>,
+    pub bay: Option<String>,
+    pub granted: Mono,
+    pub earliest: Mono,
+    pub deadline: Mono,
+    pub travel_ms: u64,
+    pub hold_ms: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -102,11 +102,11 @@ pub struct KeptTrust {
 }
 
 #[derive(Serialize, Deserialize)]
-struct KeptUnit {
+pub struct KeptUnit {
     /// Of the names of its bays in order: another wiring makes the states meaningless.
-    wiring: u32,
+    pub wiring: u32,
     /// One letter a bay: f, o or u.
-    states: String,
+    pub states: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -129,38 +129,7 @@ pub fn wiring(site: &Site, unit: &Unit) -> u32 {
     digest.finalize()
 }
 
-/// Last recorded states of a unit's bays, one letter each, in point order.
-pub fn states(gateway: &Gateway, unit: UnitIx) -> String {
-    let bays = gateway.site.units[unit.at()].bays.iter().flatten();
-    let letter = |bay: &BayIx| match gateway.recorded[bay.at()] {
-        Sensed::Free => 'f',
-        Sensed::Occupied => 'o',
-        Sensed::Unknown => 'u',
-    };
-    bays.map(letter).collect()
-}
-
 impl Gateway {
-    pub(super) fn keep_lease(&mut self, lease: &Lease, effects: &mut Vec<Effect>) {
-        let kept = KeptLease {
-            boot: self.identity.boot.clone(),
-            request_id: lease.request_id.clone(),
-            at: self.site.nodes[lease.at.at()].id.clone(),
-            class: self.site.classes[lease.class.at()].id.clone(),
-            destination: lease.destination.map(|ix| self.site.destinations[ix.at()].id.clone()),
-            promise: lease.promise,
-            garage: self.site.garages[lease.garage.at()].id.clone(),
-            zone: lease.zone.map(|zone| self.site.zone_id(zone)),
-            bay: lease.bay.map(|bay| self.site.bay_id(bay)),
-            granted: lease.granted,
-            earliest: lease.earliest,
-            deadline: lease.deadline,
-            travel_ms: lease.travel_ms,
-            hold_ms: lease.hold_ms,
-        };
-        self.keep(lease_key(lease.id), Some(json(&kept)), effects);
-    }
-
     pub(super) fn keep_closure(&mut self, target: Target, effects: &mut Vec<Effect>) {
         let value = self.closures.get(&target).map(|closure| {
             json(&KeptClosure {
@@ -228,10 +197,9 @@ impl Gateway {
     }
 
     pub(super) fn keep_unit(&mut self, unit: UnitIx, effects: &mut Vec<Effect>) {
+        self.issued.0 += 1;
         let wiring = self.units[unit.at()].wiring;
-        let kept = KeptUnit { wiring, states: states(self, unit) };
-        let key = format!("unit/{}", self.site.units[unit.at()].id);
-        self.keep(key, Some(json(&kept)), effects);
+        effects.push(Effect::Unit { unit, wiring, told: self.told.of(unit) });
     }
 
     pub(super) fn keep_ledger(&mut self, garage: GarageIx, effects: &mut Vec<Effect>) {
@@ -363,7 +331,7 @@ impl Gateway {
         let earliest = if same_boot { kept.earliest } else { now };
         let lease = Lease {
             id,
-            request_id: kept.request_id,
+            request_id: kept.request_id.into(),
             at: self.site.node(&kept.at).ok_or_else(|| gone("node"))?,
             class: self.site.class(&kept.class).ok_or_else(|| gone("class"))?,
             destination: kept.destination.and_then(|id| self.site.destination(&id)),
@@ -477,18 +445,19 @@ impl Gateway {
             return Err("its bays are wired otherwise now".to_owned());
         }
         for (bay, letter) in bays.into_iter().zip(kept.states.bytes()) {
-            self.recorded[bay.at()] = match letter {
+            let state = match letter {
                 b'f' => Sensed::Free,
                 b'o' => Sensed::Occupied,
                 _ => Sensed::Unknown,
             };
+            self.told.replace(&self.site, bay, state);
         }
         self.units[unit.at()].baselined = true;
         Ok(())
     }
 }
 
-fn json(value: &impl Serialize) -> Vec<u8> {
+pub fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("plain structs of strings and numbers always serialise")
 }
 

@@ -40,8 +40,10 @@ mod snapshot;
 mod story;
 #[cfg(test)]
 mod switched;
+mod telling;
 #[cfg(test)]
 pub mod testing;
+mod timers;
 mod unit;
 mod window;
 
@@ -49,8 +51,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub use door::*;
+pub use lease::Lease;
 pub use precedence::Source;
 pub use snapshot::*;
+pub use telling::Teller;
 
 use crate::config::GuidanceTable;
 use crate::record::{Body, Lane, Record};
@@ -93,7 +97,7 @@ pub struct Gateway {
     tuning: GuidanceTable,
     limits: band::Thresholds,
     now: Now,
-    timers: BTreeSet<(Mono, Timer)>,
+    timers: timers::Timers,
     issued: Ticket,
     next_lease: u32,
     started: bool,
@@ -101,8 +105,8 @@ pub struct Gateway {
     units: Vec<unit::UnitState>,
     bays: bays::Bays,
     /// Last told upstream, by bay.
-    recorded: Vec<crate::record::Sensed>,
-    routes: route::Routes,
+    told: telling::Told,
+    routes: Arc<route::Routes>,
     closed_nodes: BTreeSet<NodeIx>,
     closed_links: BTreeSet<LinkIx>,
     closures: BTreeMap<Target, close::Closure>,
@@ -144,24 +148,24 @@ impl Gateway {
         let (no_nodes, no_links) = (BTreeSet::new(), BTreeSet::new());
         let weight = tuning.surface_weight_tenths;
         Gateway {
-            routes: route::Routes::new(&site, weight, &no_nodes, &no_links),
+            routes: Arc::new(route::Routes::new(&site, weight, &no_nodes, &no_links)),
             limits: limits(&tuning),
             now: Now::default(),
-            timers: BTreeSet::new(),
+            timers: timers::Timers::default(),
             issued: Ticket(0),
             next_lease: 0,
             started: false,
             stopping: false,
             units: site.units.iter().map(|unit| unit::UnitState::new(&site, unit)).collect(),
             bays: bays::Bays::new(site.clone()),
-            recorded: vec![crate::record::Sensed::Unknown; site.bays.len()],
+            told: telling::Told::new(&site),
             closed_nodes: no_nodes,
             closed_links: no_links,
             closures: BTreeMap::new(),
             contact_states: vec![incident::ContactState::default(); site.contacts.len()],
             contacts_of: incident::contacts_of(&site),
             burning: vec![0; site.zones.len()],
-            leases: lease::Leases::default(),
+            leases: lease::Leases::new(&site, identity.run),
             ledger: ledger::Ledger::new(&site),
             trust: health::Trust::new(&site),
             ledger_kept: vec![false; site.garages.len()],
@@ -216,7 +220,12 @@ impl Gateway {
 
     /// When a step is wanted even if nothing happens.
     pub fn due(&self) -> Option<Mono> {
-        self.timers.first().map(|(due, _)| *due)
+        self.timers.first()
+    }
+
+    /// What turns the facts of this gateway's effects into records and kept values.
+    pub fn teller(&self) -> Teller {
+        Teller::new(self.site.clone(), self.identity.boot.clone())
     }
 
     /// What has been ordered to be written so far.
@@ -241,11 +250,7 @@ impl Gateway {
     }
 
     fn expire(&mut self, effects: &mut Vec<Effect>) {
-        while let Some((due, timer)) = self.timers.first().copied() {
-            if due > self.now.mono {
-                return;
-            }
-            self.timers.pop_first();
+        while let Some(timer) = self.timers.pop_due(self.now.mono) {
             match timer {
                 Timer::Lease(lease) => self.lease_due(lease, effects),
                 Timer::Closure(target) => self.closure_due(target, effects),
@@ -282,18 +287,24 @@ impl Gateway {
 
     fn reroute(&mut self) {
         let weight = self.tuning.surface_weight_tenths;
-        self.routes =
-            route::Routes::new(&self.site, weight, &self.closed_nodes, &self.closed_links);
+        let (nodes, links) = (&self.closed_nodes, &self.closed_links);
+        self.routes = Arc::new(route::Routes::new(&self.site, weight, nodes, links));
         self.turned = true;
     }
 
     fn arm(&mut self, due: Mono, timer: Timer) {
-        self.timers.insert((due, timer));
+        self.timers.arm(due, timer);
     }
 
     fn record(&mut self, lane: Lane, body: Body, effects: &mut Vec<Effect>) {
         self.issued.0 += 1;
         effects.push(Effect::Record(Record::new(lane, self.now, body)));
+    }
+
+    /// Tells of a lease and keeps (or forgets) it.
+    fn tell_lease(&mut self, told: LeaseTold, lease: &Lease, effects: &mut Vec<Effect>) {
+        self.issued.0 += 2;
+        effects.push(Effect::Lease { at: self.now, told, lease: lease.clone() });
     }
 
     fn keep(&mut self, key: String, value: Option<Vec<u8>>, effects: &mut Vec<Effect>) {

@@ -7,6 +7,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
+use std::fmt;
 
 use crate::site::{GarageIx, LinkIx, LinkKind, NodeIx, NodeKind, Site};
 
@@ -22,11 +23,18 @@ pub struct Leg {
 }
 
 /// All ways of the site under the present closures.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Routes {
     garages: usize,
     /// By node, then garage; `None` where there is no way.
     legs: Vec<Option<Leg>>,
+}
+
+/// How many, not which: thousands of legs are no help in a message.
+impl fmt::Debug for Routes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Routes({})", self.legs.len())
+    }
 }
 
 impl Routes {

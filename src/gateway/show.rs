@@ -109,7 +109,7 @@ impl Gateway {
         let state = &mut self.signs[ix.at()];
         let (source, face) = state.decide(sign, worked, &around);
         if let Some(due) = state.due(sign, &self.tuning).filter(|due| *due > now) {
-            self.timers.insert((due, Timer::Sign(ix)));
+            self.timers.arm(due, Timer::Sign(ix));
         }
         let other = state.shown.as_ref().is_none_or(|(_, shown)| *shown != face);
         if other {

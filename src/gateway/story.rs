@@ -13,7 +13,11 @@ fn an_unknown_bay_is_never_offered() {
     let mut story = Story::unseen();
     let answer = story.arrive("r1", "p1", "car");
     assert_eq!((answer.promise, answer.lease), (Promise::Signs, None));
-    assert!(answer.reason.contains("sensors do not answer"), "{}", answer.reason);
+    assert!(
+        answer.reason(&story.site).contains("sensors do not answer"),
+        "{}",
+        answer.reason(&story.site)
+    );
 }
 
 #[test]
@@ -26,8 +30,9 @@ fn the_cheapest_bay_of_the_class_is_given_once() {
     assert_eq!(story.bay(&second), "g1/B1/A/005");
     let electric = story.arrive("r3", "p1", "ev");
     assert_eq!(story.bay(&electric), "g1/B1/A/001");
-    assert_eq!(first.portal, story.site.node("p1"));
-    assert!(first.directions.iter().any(|line| line == "Take bay 004."), "{:?}", first.directions);
+    assert_eq!(first.portal(&story.site), story.site.node("p1"));
+    let told = first.directions(&story.site);
+    assert!(told.iter().any(|line| line == "Take bay 004."), "{told:?}");
 }
 
 #[test]
@@ -44,7 +49,7 @@ fn what_cannot_be_served_is_refused_with_the_reason() {
     assert_eq!(story.refused("r1", "p1", "truck"), Refusal::ClassNotServed(truck));
     let door = story.site.node("g1-door").unwrap();
     let near = story.arrive("r2", "g1-door", "car");
-    assert_eq!(near.way, [door]);
+    assert_eq!(near.way(&story.site), [door]);
     story.close("node:p1", None);
     let approach = story.site.node("a1").unwrap();
     assert_eq!(story.refused("r3", "a1", "car"), Refusal::NoWay(approach));
@@ -280,8 +285,12 @@ fn a_full_site_says_so_and_what_to_do() {
     story.read_all(|_| Sensed::Occupied);
     let answer = story.arrive("r1", "p1", "car");
     assert_eq!((answer.promise, answer.lease), (Promise::Signs, None));
-    assert!(answer.reason.contains("taken or promised"), "{}", answer.reason);
-    assert!(answer.reason.contains("ask again"), "{}", answer.reason);
+    assert!(
+        answer.reason(&story.site).contains("taken or promised"),
+        "{}",
+        answer.reason(&story.site)
+    );
+    assert!(answer.reason(&story.site).contains("ask again"), "{}", answer.reason(&story.site));
     assert_eq!(story.face("s1"), Face::Full);
 }
 

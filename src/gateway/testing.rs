@@ -3,10 +3,11 @@
 //! [`Story`] is the one helper that knows the door's API: it keeps what a store would have kept,
 //! repeats what units last read, and panics where a test asks for what did not happen.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
+use super::route::Routes;
 use super::{
     Allocation, Answer, Ask, Effect, Gateway, Identity, Input, Kept, LeaseId, Reading, Refusal,
     ReplyId, Report, Request, SignMode, Source,
@@ -104,6 +105,11 @@ mode = "staff"
 /// The fire loop is closed in peace, the hatch open.
 pub const AT_REST: u64 = 1 << 3;
 
+/// All ways of a site with nothing closed.
+pub fn routes(site: &Site) -> Arc<Routes> {
+    Arc::new(Routes::new(site, 20, &BTreeSet::new(), &BTreeSet::new()))
+}
+
 /// A gateway, what it ordered, and what a store would have kept.
 pub struct Story {
     pub site: Arc<Site>,
@@ -192,10 +198,12 @@ impl Story {
     /// A second gateway, told the same at the same times: it must order the same and be the same.
     pub fn replay(&mut self) {
         let mut again = self.newborn();
-        let mut effects = Vec::new();
+        let (mut facts, mut effects) = (Vec::new(), Vec::new());
         for (now, input, _) in &self.journal {
-            again.step(*now, input.clone(), &mut effects);
+            again.step(*now, input.clone(), &mut facts);
         }
+        let teller = again.teller();
+        facts.into_iter().for_each(|fact| teller.word(fact, &mut effects));
         let ours = &self.effects[self.effects.len() - effects.len()..];
         assert!(ours == effects, "the same story went otherwise when it was told again");
         let [ours, theirs] = [&mut self.gateway, &mut again].map(|gateway| {
@@ -224,7 +232,14 @@ impl Story {
     pub fn step(&mut self, input: Input) -> Option<Answer> {
         let from = self.effects.len();
         let told = input.clone();
-        self.gateway.step(self.now, input, &mut self.effects);
+        let mut facts = Vec::new();
+        let issued = self.gateway.issued().0;
+        self.gateway.step(self.now, input, &mut facts);
+        let teller = self.gateway.teller();
+        facts.into_iter().for_each(|fact| teller.word(fact, &mut self.effects));
+        let written = |effect: &&Effect| matches!(effect, Effect::Record(_) | Effect::Keep { .. });
+        let written = self.effects[from..].iter().filter(written).count() as u64;
+        assert_eq!(self.gateway.issued().0 - issued, written, "a ticket for each thing written");
         self.journal.push((self.now, told, self.effects.len()));
         let mut answer = None;
         for effect in &self.effects[from..] {
@@ -236,6 +251,9 @@ impl Story {
                     self.kept.remove(key);
                 }
                 Effect::Answer { answer: given, .. } => answer = Some(given.clone()),
+                Effect::Lease { .. } | Effect::Bays { .. } | Effect::Unit { .. } => {
+                    panic!("facts are worded")
+                }
                 Effect::Record(_)
                 | Effect::Write { .. }
                 | Effect::Retry { .. }
@@ -254,7 +272,7 @@ impl Story {
 
     pub fn request(&self, request_id: &str, at: &str, class: &str) -> Request {
         Request {
-            request_id: request_id.to_owned(),
+            request_id: request_id.into(),
             at: self.site.node(at).unwrap(),
             destination: None,
             class: self.site.class(class).unwrap(),
@@ -266,7 +284,7 @@ impl Story {
     pub fn arrive(&mut self, request_id: &str, at: &str, class: &str) -> Allocation {
         let request = self.request(request_id, at, class);
         match self.ask(Ask::Arrive(request)) {
-            Answer::Allocation(allocation) => *allocation,
+            Answer::Allocation(allocation) => allocation,
             other => panic!("{other:?}"),
         }
     }
@@ -280,7 +298,7 @@ impl Story {
 
     pub fn arrive_with_tail(&mut self, request_id: &str, tail: &str) {
         let mut request = self.request(request_id, "p1", "car");
-        request.tail = Some(tail.to_owned());
+        request.tail = Some(tail.into());
         self.ask(Ask::Arrive(request));
     }
 
@@ -294,7 +312,7 @@ impl Story {
 
     pub fn find(&mut self, lease: LeaseId) -> Allocation {
         match self.ask(Ask::Find(lease)) {
-            Answer::Allocation(allocation) => *allocation,
+            Answer::Allocation(allocation) => allocation,
             other => panic!("{other:?}"),
         }
     }

@@ -4,11 +4,11 @@
 //! settle (`debounce_ms`); until then its zones stay with the ledger. The first complete picture
 //! of a unit is one baseline record; after a restart only differences to the kept picture are told.
 
-use super::door::{Effect, Reading};
+use super::door::{BayTold, Effect, Reading};
 use super::ledger::Way;
 use super::passage::Passed;
 use super::sense::{Patience, Points, lasted};
-use super::{Gateway, Timer, keep};
+use super::{Gateway, Timer, keep, telling};
 use crate::record::{Body, Lane, Sensed};
 use crate::site::{BayIx, GarageIx, Scope, Site, Unit, UnitIx, ZoneIx};
 use crate::time::Mono;
@@ -120,7 +120,12 @@ impl Gateway {
 
     /// Bays changed by a reading: all are brought up to date before any consequence is drawn, or a
     /// driver would be moved to a bay that the same reading shows taken.
-    pub(super) fn sensed(&mut self, unit: UnitIx, changes: &[(BayIx, Sensed)], effects: &mut Vec<Effect>) {
+    pub(super) fn sensed(
+        &mut self,
+        unit: UnitIx,
+        changes: &[(BayIx, Sensed)],
+        effects: &mut Vec<Effect>,
+    ) {
         let told = self.units[unit.at()].baselined;
         let mut moves = Vec::with_capacity(changes.len());
         for (bay, to) in changes.iter().copied() {
@@ -139,9 +144,7 @@ impl Gateway {
             }));
         }
         self.counts.bay_changes += changes.len() as u64;
-        for change in &moves {
-            self.tell(change.bay, told, effects);
-        }
+        self.tell(moves.iter().map(|change| change.bay), told, effects);
         // Bays with an owner first: a neighbour that fills in the same sweep must not be credited
         // to a driver whose own bay fills too.
         moves.sort_by_key(|change| !change.leased);
@@ -153,13 +156,19 @@ impl Gateway {
         }
     }
 
-    /// Records what a bay is now, if that is news upstream.
-    fn tell(&mut self, bay: BayIx, told: bool, effects: &mut Vec<Effect>) {
-        let to = self.bays.get(bay).sensed;
-        let recorded = std::mem::replace(&mut self.recorded[bay.at()], to);
-        if told && recorded != to {
-            let bay = self.site.bay_id(bay);
-            self.record(Lane::Events, Body::Bay { bay, from: recorded, to }, effects);
+    /// Tells what bays are now, where that is news upstream.
+    fn tell(&mut self, bays: impl Iterator<Item = BayIx>, told: bool, effects: &mut Vec<Effect>) {
+        let mut news = Vec::new();
+        for bay in bays {
+            let to = self.bays.get(bay).sensed;
+            let from = self.told.replace(&self.site, bay, to);
+            if told && from != to {
+                news.push(BayTold { bay, from, to });
+            }
+        }
+        if !news.is_empty() {
+            self.issued.0 += news.len() as u64;
+            effects.push(Effect::Bays { at: self.now, news });
         }
     }
 
@@ -218,10 +227,10 @@ impl Gateway {
         if std::mem::replace(&mut self.units[ix.at()].baselined, true) {
             // A bay that became unknown by itself meanwhile made no change to tell then.
             let bays = self.site.units[ix.at()].bays.clone();
-            bays.into_iter().flatten().for_each(|bay| self.tell(bay, true, effects));
+            self.tell(bays.into_iter().flatten(), true, effects);
             return self.keep_unit(ix, effects);
         }
-        let states = keep::states(self, ix);
+        let states = telling::letters(&self.site, ix, &self.told.of(ix));
         let count = |letter: u8| states.bytes().filter(|b| *b == letter).count() as u32;
         let body = Body::UnitBaseline {
             unit: self.site.units[ix.at()].id.clone(),

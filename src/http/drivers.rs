@@ -99,23 +99,23 @@ impl AllocationReply {
         let node = |ix: crate::site::NodeIx| site.nodes[ix.at()].id.clone();
         AllocationReply {
             lease: allocation.lease.map(|lease| lease.to_string()),
-            request_id: allocation.request_id.clone(),
+            request_id: allocation.request_id.to_string(),
             promise: allocation.promise,
             class: site.classes[allocation.class.at()].id.clone(),
             at: node(allocation.at),
             destination: allocation.destination.map(|d| site.destinations[d.at()].id.clone()),
-            way: allocation.way.iter().map(|n| node(*n)).collect(),
-            portal: allocation.portal.map(node),
+            way: allocation.way(site).into_iter().map(node).collect(),
+            portal: allocation.portal(site).map(node),
             garage: allocation.garage.map(|g| site.garages[g.at()].id.clone()),
-            level: allocation.level.map(|l| site.level_id(l)),
+            level: allocation.level(site).map(|l| site.level_id(l)),
             zone: allocation.zone.map(|z| site.zone_id(z)),
             bay: allocation.bay.map(|b| site.bay_id(b)),
-            directions: allocation.directions.clone(),
+            directions: allocation.directions(site),
             travel_s: allocation.travel_s,
             expires_in_s: allocation.expires_in_s,
             durable,
             end: allocation.end,
-            reason: allocation.reason.clone(),
+            reason: allocation.reason(site),
         }
     }
 }
@@ -169,6 +169,7 @@ fn read(site: &Site, mut fields: Fields) -> Result<Request, ApiError> {
         let text = "plate_tail holds other characters than letters and digits";
         return Err(ApiError::unprocessable("out_of_range", "plate_tail", tail, text));
     }
+    let (request_id, tail) = (request_id.into(), tail.map(Arc::from));
     Ok(Request { request_id, at: node, destination, class, eta_s, tail })
 }
 

@@ -74,7 +74,9 @@ async fn an_arrival_is_answered_with_names() {
             "lease": "0a1b2c3d-1", "request_id": "r1", "promise": "bay", "class": "car",
             "at": "n-cordon", "destination": null, "way": ["n-cordon", "p1", "g01-door"],
             "portal": "p1", "garage": "g01", "level": "g01/B1", "zone": "g01/B1/A",
-            "bay": "g01/B1/A/017", "directions": ["Ring portal 1"], "travel_s": 130,
+            "bay": "g01/B1/A/017",
+            "directions": ["Enter North.", "Go to level B1, zone A.", "Take bay 017."],
+            "travel_s": 130,
             "expires_in_s": 250, "durable": true, "end": null, "reason": "",
         })
     );

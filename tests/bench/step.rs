@@ -141,7 +141,7 @@ impl Rig {
         let at = self.origins[origin];
         let destinations = self.site.destinations.len() as u64;
         Request {
-            request_id: format!("bench-{}", self.asked),
+            request_id: format!("bench-{}", self.asked).into(),
             at,
             destination: Some(DestinationIx(self.below(destinations) as u32)),
             class: ClassIx(0),

@@ -12,13 +12,11 @@ use tower::ServiceExt as _;
 use super::super::*;
 use crate::gateway::{
     Allocation, ClosureView, GarageView, LeaseId, OutputMode, OutputView, Refusal, SignMode,
-    SignView, Snapshot, Source, UnitView,
+    SignView, Snapshot, Source, UnitView, Why, testing,
 };
 use crate::owner::Urgent;
 use crate::record::{End, Fullness, Promise, Tally};
-use crate::site::{
-    BayIx, ClassIx, Face, GarageIx, GarageState, LevelIx, NodeIx, OutputKind, ZoneIx,
-};
+use crate::site::{BayIx, ClassIx, Face, GarageIx, GarageState, NodeIx, OutputKind, ZoneIx};
 use crate::status::{LineState, LineView, Ready, RelayView, UplinkState, UplinkView};
 use crate::time::Mono;
 
@@ -114,15 +112,15 @@ pub fn answer(ask: &Ask) -> Answer {
     let refused = Answer::Refused;
     let ended = |lease| refused(Refusal::LeaseEnded { lease, end: End::Expired });
     match ask {
-        Ask::Arrive(request) => match request.request_id.as_str() {
+        Ask::Arrive(request) => match &*request.request_id {
             "no-class" => refused(Refusal::ClassNotServed(request.class)),
             "no-way" => refused(Refusal::NoWay(request.at)),
             "too-many" => refused(Refusal::TooMany { at: request.at, open: 2_000 }),
             "stopping" => refused(Refusal::Stopping),
-            _ => Answer::Allocation(Box::new(allocation())),
+            _ => Answer::Allocation(allocation()),
         },
         Ask::Find(lease) | Ask::Report { lease, .. } => match lease.number {
-            1 => Answer::Allocation(Box::new(allocation())),
+            1 => Answer::Allocation(allocation()),
             2 => ended(*lease),
             _ => refused(Refusal::NoSuchLease(*lease)),
         },
@@ -157,18 +155,15 @@ pub fn allocation() -> Allocation {
         class: ClassIx(0),
         at: NodeIx(0),
         destination: None,
-        way: vec![NodeIx(0), NodeIx(1), NodeIx(2)],
-        portal: Some(NodeIx(1)),
         garage: Some(GarageIx(0)),
-        level: Some(LevelIx(0)),
         zone: Some(ZoneIx(0)),
         bay: Some(BayIx(16)),
-        directions: vec!["Ring portal 1".into()],
         travel_s: 130,
         deadline: Mono(0),
         expires_in_s: 250,
         end: None,
-        reason: String::new(),
+        why: Why::Firm,
+        routes: Some(testing::routes(&site())),
     }
 }
 
