@@ -218,9 +218,6 @@ impl Writer {
             Ok(outcome) => {
                 self.mark.committed = outcome.next;
                 self.owed.clear();
-                if let (Some(folder), Some(epoch)) = (&self.folder, self.mark.epoch) {
-                    folder.note(epoch, outcome.next);
-                }
                 let epoch = self.mark.epoch;
                 for removal in batch.removals.iter().filter(|r| Some(r.epoch) == epoch) {
                     let mark = &mut self.mark.removed[removal.lane as usize];
@@ -235,12 +232,17 @@ impl Writer {
                 self.retry = RETRY_MIN;
                 self.count_commit(began.elapsed());
                 // Before the mark: who is told of it finds what it covers.
-                self.publish();
+                self.tell_status();
                 self.parts.durable.send_if_modified(|mark| {
                     let grows = batch.upto > *mark;
                     *mark = batch.upto.max(*mark);
                     grows
                 });
+                // Drivers wait for the mark; nobody waits for these.
+                self.parts.tide.send_replace(self.mark);
+                if let (Some(folder), Some(epoch)) = (&self.folder, self.mark.epoch) {
+                    folder.note(epoch, self.mark.committed);
+                }
             }
             Err(why) => {
                 self.parts.queue.put_back(batch);
@@ -386,6 +388,12 @@ impl Writer {
 
     /// Tells readers and watchers what is durable now.
     fn publish(&mut self) {
+        self.tell_status();
+        self.parts.tide.send_replace(self.mark);
+    }
+
+    /// What health, metrics and the uplink's state say of the lanes.
+    fn tell_status(&mut self) {
         let Some(opened) = &self.opened else { return };
         let mut lanes: [LaneStatus; 3] = Default::default();
         for (at, status) in lanes.iter_mut().enumerate() {
@@ -404,12 +412,9 @@ impl Writer {
                 dropped: self.dropped[at],
             };
         }
-        {
-            let mut status = lock(&self.parts.shared.status);
-            status.lanes = lanes;
-            status.epoch = self.mark.epoch;
-        }
-        self.parts.tide.send_replace(self.mark);
+        let mut status = lock(&self.parts.shared.status);
+        status.lanes = lanes;
+        status.epoch = self.mark.epoch;
     }
 }
 

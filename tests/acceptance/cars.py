@@ -13,15 +13,18 @@ import time
 
 # Shares of what drivers do with a promise of a bay; the rest obey.
 OTHER_BAY, NEVER_COMES, CANCELS, SAYS_PARKED = 0.12, 0.08, 0.05, 0.25
+# Of the arrivals, where a destination is given at all.
+DESTINED = 0.7
 
 
 class Cars:
     """Runs a population until told to stop: `per_s` arrivals a second on average."""
 
     def __init__(self, daemon, controllers, site, per_s=4.0, stay_s=(10, 30), seed=7,
-                 pace=(0.7, 1.2)):
+                 pace=(0.7, 1.2), destination=None):
         self.daemon, self.controllers, self.site = daemon, controllers, site
         self.per_s, self.stay_s, self.pace = per_s, stay_s, pace
+        self.destination = destination  # of most; the others name none
         self.dice = random.Random(seed)
         self.standing = {(unit, point) for unit, points in controllers.truth().items()
                          for point in points}
@@ -69,8 +72,11 @@ class Cars:
         request = f"car-{self.run_tag}-{len(self.answers)}-{len(self.errors)}"
         kind = self.dice.choices(("car", "ev", "disabled"), (90, 7, 3))[0]
         at = self.dice.choice(("n-cordon", "n-cordon", "p1", "p2"))
+        more = {"class": kind}
+        if self.destination and self.dice.random() < DESTINED:
+            more["destination"] = self.destination
         try:
-            status, answer = self.daemon.allocate(request, at, **{"class": kind})
+            status, answer = self.daemon.allocate(request, at, **more)
         except OSError as error:
             self.errors.append((time.monotonic(), str(error)))
             return

@@ -4,6 +4,6 @@ from . import bad_input, devices, guided, lifecycle, outages, probing, rtu, stal
 
 ALL = [*bad_input.ALL, *lifecycle.ALL, *guided.ALL, *devices.ALL, *probing.ALL, *rtu.ALL,
        *outages.ALL, *stalls.ALL]
-# Measures the daemon at its full size, on all cores.
-ALONE = [guided.reference_site]
+# What measures needs all cores: the full size, and milliseconds.
+ALONE = [guided.reference_site, stalls.disk_stalls]
 LONG = [guided.guided, *devices.ALL[:4], *rtu.ALL, *outages.ALL]
