@@ -98,6 +98,8 @@ pub struct Bays {
     /// Where each zone's words begin; a zone has `words` for each class.
     offsets: Vec<usize>,
     free: Vec<u64>,
+    /// The offerable bays that are doubtful; they are not in `free`.
+    doubtful: Vec<u64>,
     garages: Vec<Tally>,
     /// Bays sensed occupied by garage, closed ones included.
     occupied: Vec<u32>,
@@ -132,6 +134,7 @@ impl Bays {
             cells,
             offsets,
             free: vec![0; words],
+            doubtful: vec![0; words],
             changed: vec![true; garages.len()],
             occupied: vec![0; garages.len()],
             garages,
@@ -150,9 +153,11 @@ impl Bays {
     pub fn change<T>(&mut self, ix: BayIx, change: impl FnOnce(&mut Bay) -> T) -> T {
         let bay = &mut self.bays[ix.at()];
         let (before, was) = (bay.kind(), bay.sensed == Sensed::Occupied);
+        let doubt = bay.doubt;
         let lamp = (bay.lease.is_some(), bay.is_unknown());
         let result = change(bay);
         let (after, is) = (bay.kind(), bay.sensed == Sensed::Occupied);
+        let offered = (after == Kind::Free, bay.doubt);
         let dims = before != after || lamp != (bay.lease.is_some(), bay.is_unknown());
         if dims {
             self.dim(ix);
@@ -163,21 +168,26 @@ impl Bays {
             *occupied = if is { *occupied + 1 } else { *occupied - 1 };
             self.changed[place.garage.at()] = true;
         }
+        if (before == Kind::Free, doubt) != offered {
+            let (word, bit) = self.bit(ix);
+            self.free[word] &= !bit;
+            self.doubtful[word] &= !bit;
+            match offered {
+                (true, false) => self.free[word] |= bit,
+                (true, true) => self.doubtful[word] |= bit,
+                (false, _) => (),
+            }
+        }
         if before == after {
             return result;
         }
+        let place = &self.site.bays[ix.at()];
         let cell = place.zone.at() * self.site.classes.len() + place.class.at();
         for tally in [&mut self.cells[cell].tally, &mut self.garages[place.garage.at()]] {
             *count(tally, before) -= 1;
             *count(tally, after) += 1;
         }
         self.changed[place.garage.at()] = true;
-        let (word, bit) = self.bit(ix);
-        if after == Kind::Free {
-            self.free[word] |= bit;
-        } else {
-            self.free[word] &= !bit;
-        }
         result
     }
 
@@ -212,16 +222,16 @@ impl Bays {
         classes.iter().map(|(class, _)| self.cell(zone, *class).bays).sum()
     }
 
-    /// The cheapest offerable bay of a cell.
-    pub fn first_free(&self, zone: ZoneIx, class: ClassIx) -> Option<BayIx> {
+    /// The cheapest offerable bay of a cell, of the trusted or of the doubtful ones.
+    pub fn first_free(&self, zone: ZoneIx, class: ClassIx, doubtful: bool) -> Option<BayIx> {
         if self.cell(zone, class).tally.free == 0 {
             return None;
         }
+        let free = if doubtful { &self.doubtful } else { &self.free };
         let words = self.site.zones[zone.at()].bays.len().div_ceil(64);
         let start = self.offsets[zone.at()] + class.at() * words;
-        let found =
-            self.free[start..start + words].iter().enumerate().find(|(_, word)| **word != 0);
-        let (word, bits) = found.expect("a cell with a free bay has a bit set");
+        let mut words = free[start..start + words].iter().enumerate();
+        let (word, bits) = words.find(|(_, word)| **word != 0)?;
         let offset = word as u32 * 64 + bits.trailing_zeros();
         Some(BayIx(self.site.zones[zone.at()].bays.start + offset))
     }
@@ -279,7 +289,7 @@ mod tests {
         /// Totals and index equal a recount after any changes.
         #[test]
         fn totals_and_index_equal_a_recount(
-            steps in proptest::collection::vec((0u32..90, 0u8..9), 1..400),
+            steps in proptest::collection::vec((0u32..90, 0u8..10), 1..400),
         ) {
             let site = Arc::new(testing::site());
             let mut bays = Bays::new(site.clone());
@@ -289,15 +299,19 @@ mod tests {
             for (ix, zone) in (0..).map(ZoneIx).zip(&site.zones) {
                 for class in (0..site.classes.len() as u32).map(ClassIx) {
                     let mut expected = Tally::default();
-                    let mut first = None;
+                    let (mut first, mut last) = (None, None);
                     for bay in zone.bays.clone().map(BayIx) {
                         if site.bays[bay.at()].class == class {
                             *count(&mut expected, bays.get(bay).kind()) += 1;
-                            first = first.or(bays.get(bay).offerable().then_some(bay));
+                            let bay = Some(bay).filter(|bay| bays.get(*bay).offerable());
+                            let doubt = bay.is_some_and(|bay| bays.get(bay).doubt);
+                            first = first.or(bay.filter(|_| !doubt));
+                            last = last.or(bay.filter(|_| doubt));
                         }
                     }
                     prop_assert_eq!(bays.tally(Scope::Zone(ix), Some(class)), expected);
-                    prop_assert_eq!(bays.first_free(ix, class), first);
+                    prop_assert_eq!(bays.first_free(ix, class, false), first);
+                    prop_assert_eq!(bays.first_free(ix, class, true), last);
                 }
             }
             for (ix, garage) in (0..).map(GarageIx).zip(&site.garages) {
@@ -317,6 +331,7 @@ mod tests {
             5 => bay.lease = Some(LeaseId { run: 0, number: 1 }),
             6 => bay.lease = None,
             7 => bay.quarantine = bay.quarantine.xor(Some(Mono(1))),
+            8 => bay.doubt = !bay.doubt,
             _ => bay.presumed = bay.presumed.xor(Some(Mono(1))),
         }
     }

@@ -43,8 +43,13 @@ pub struct View<'a> {
     pub ledger: &'a Ledger,
 }
 
-/// The cheapest promise, or nothing where the site has no room that this vehicle can use.
+/// The cheapest promise, or nothing where the site has no room that this vehicle can use. Bays
+/// whose sensors are in doubt come after everything else.
 pub fn choose(view: &View<'_>, want: &Want) -> Option<Choice> {
+    cheapest(view, want, false).or_else(|| cheapest(view, want, true))
+}
+
+fn cheapest(view: &View<'_>, want: &Want, doubtful: bool) -> Option<Choice> {
     let class = &view.site.classes[want.class.at()];
     let mut best: Option<Choice> = None;
     for (ix, garage) in (0..).map(GarageIx).zip(&view.site.garages) {
@@ -59,7 +64,7 @@ pub fn choose(view: &View<'_>, want: &Want) -> Option<Choice> {
         }
         let base = drive + walk_out_ms(view, want, ix);
         let travel = u64::from(leg.drive_ms);
-        sensed(view, want, ix, base, travel, &mut best);
+        sensed(view, want, (ix, doubtful), base, travel, &mut best);
         guessed(view, want, ix, base, travel, &mut best);
     }
     best
@@ -69,7 +74,7 @@ pub fn choose(view: &View<'_>, want: &Want) -> Option<Choice> {
 fn sensed(
     view: &View<'_>,
     want: &Want,
-    garage: GarageIx,
+    (garage, doubtful): (GarageIx, bool),
     base: u64,
     travel: u64,
     best: &mut Option<Choice>,
@@ -82,7 +87,7 @@ fn sensed(
             if best.is_some_and(|best| best.cost_ms < floor) {
                 continue;
             }
-            let Some(bay) = view.bays.first_free(zone, *class) else { continue };
+            let Some(bay) = view.bays.first_free(zone, *class, doubtful) else { continue };
             let cost_ms = floor + spread_ms(view, zone, bay);
             // Within a zone the classes' bays are mixed: equal costs go to the lowest bay.
             let lower = |best: Choice| {

@@ -26,6 +26,8 @@ mod incident;
 mod keep;
 mod lamp;
 mod lease;
+#[cfg(test)]
+mod liars;
 mod ledger;
 mod order;
 mod output;
