@@ -17,8 +17,14 @@ use crate::time::Mono;
 
 /// A driver, or a vehicle that was identified, says the sensor is wrong: beyond doubt at once.
 const ERROR_SEEN: u8 = 4;
-/// A lease ended so that its bay may have been taken: another bay was, or nobody came.
+/// Nobody seems to have come to a promised bay: the sensor may not have seen the car.
+const ERROR_EXPIRED: u8 = 2;
+/// A driver took another bay, of their own will or because theirs was taken; or it flapped.
 const ERROR_INFERRED: u8 = 1;
+/// From so many on, each further one keeps the bay out for a time.
+const ERRORS_SURE: u8 = 6;
+/// Seen to come, or to leave: a sensor that sees cars has not stuck.
+const PROOF: i8 = -2;
 /// As many as nobody should wait to have confirmed away.
 const ERRORS_MAX: u8 = 12;
 /// How long a bay must have been occupied, or free, before its change is a car's: nobody parks and
@@ -89,7 +95,8 @@ impl Trust {
 
 impl Gateway {
     /// A bay's sensor says something else than before, debounced; what is to be believed of it.
-    pub(super) fn heed(&mut self, bay: BayIx, to: Sensed) -> Sensed {
+    pub(super) fn heed(&mut self, bay: BayIx, to: Sensed, effects: &mut Vec<Effect>) -> Sensed {
+        let steady = self.steady(bay);
         let now = self.now.mono;
         let zone = self.site.bays[bay.at()].zone;
         let window_ms = u64::from(self.tuning.truth.flap_window_s) * 1_000;
@@ -116,6 +123,9 @@ impl Gateway {
             self.fault(bay, Some(SensorFault::Flapping));
         } else if !flaps && health.fault.is_some_and(|fault| fault != SensorFault::Flapping) {
             self.fault(bay, None);
+        }
+        if steady {
+            self.weigh(bay, PROOF, effects);
         }
         self.judge(bay);
         match self.trust.get(bay).fault {
@@ -210,7 +220,12 @@ impl Gateway {
                 self.weigh(promised, ERROR_INFERRED as i8, effects);
                 self.judge(promised);
             }
-            End::Expired => self.weigh(promised, ERROR_INFERRED as i8, effects),
+            End::Expired => {
+                self.weigh(promised, ERROR_EXPIRED as i8, effects);
+                if self.trust.get(promised).errors >= ERRORS_SURE {
+                    self.quarantine(promised, effects);
+                }
+            }
             End::Fulfilled | End::Displaced | End::Cancelled => (),
         }
     }

@@ -130,7 +130,7 @@ impl Gateway {
         let mut moves = Vec::with_capacity(changes.len());
         for (bay, to) in changes.iter().copied() {
             let steady = self.steady(bay);
-            let to = self.heed(bay, to);
+            let to = self.heed(bay, to, effects);
             moves.push(self.bays.change(bay, |state| {
                 let explained =
                     state.presumed.is_some() || state.quarantine.is_some() || state.closures > 0;
