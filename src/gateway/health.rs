@@ -22,7 +22,7 @@ const ERROR_EXPIRED: u8 = 2;
 /// A driver took another bay, of their own will or because theirs was taken; or it flapped.
 const ERROR_INFERRED: u8 = 1;
 /// From so many on, each further one keeps the bay out for a time.
-const ERRORS_SURE: u8 = 6;
+const ERRORS_SURE: u8 = 4;
 /// Seen to come, or to leave: a sensor that sees cars has not stuck.
 const PROOF: i8 = -2;
 /// As many as nobody should wait to have confirmed away.
@@ -34,6 +34,9 @@ pub const VISIT_MS: u64 = 15_000;
 /// In parts of a fill: so many fills a free bay should have seen before it is doubtful. Were every
 /// free bay of a zone as likely to be taken, one in 150 would still be free after five.
 const EXPOSURE_MAX: u32 = 5 * EXPOSURE_ONE;
+/// For so long a bay that emptied in a nearly full zone goes after the others.
+const RIPE_MS: u64 = 600_000;
+const RIPE_PERCENT: u32 = 10;
 const EXPOSURE_ONE: u32 = 1_024;
 /// Bays named in one record.
 const NAMED_MAX: usize = 20;
@@ -109,6 +112,7 @@ impl Gateway {
         }
         let first = std::mem::replace(&mut health.value, to) == Sensed::Unknown;
         health.changed_at = now;
+        health.emptied = !first && to == Sensed::Free;
         health.exposure = exposure;
         if first {
             return to;
@@ -180,10 +184,24 @@ impl Gateway {
         let doubt = self.doubted(health.errors)
             || health.fault.is_some()
             || health.given_up.is_some_and(|until| until > self.now.mono)
-            || exposed(health, exposure);
+            || exposed(health, exposure)
+            || self.unripe(bay);
         if self.bays.get(bay).doubt != doubt {
             self.bays.change(bay, |state| state.doubt = doubt);
         }
+    }
+
+    /// Whether a bay emptied lately in a zone that is nearly full: a sensor that lost its car often
+    /// finds it again, and where few bays are free that is a large part of them.
+    fn unripe(&self, bay: BayIx) -> bool {
+        let health = self.trust.get(bay);
+        if health.value != Sensed::Free || !health.emptied {
+            return false;
+        }
+        let zone = self.site.bays[bay.at()].zone;
+        let tally = self.bays.tally(crate::site::Scope::Zone(zone), None);
+        let few = (tally.free + tally.held) * 100 <= tally.total() * RIPE_PERCENT;
+        few && self.now.mono.ms_since(health.changed_at) < RIPE_MS
     }
 
     /// A driver found the bay taken, or was seen to stand where the sensor sees nothing.

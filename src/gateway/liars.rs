@@ -25,8 +25,10 @@ struct Lies {
     stuck_occupied: u64,
     /// Samples that say the opposite, per 10,000.
     samples: u64,
-    /// Cars, in and out, that a sensor does not see until the next, per 10,000.
+    /// Cars that their sensor never sees, per 10,000.
     unseen: u64,
+    /// Sensors that say the opposite at any time, per 10,000: for ten minutes on average each.
+    spells: u64,
     /// Of 10,000 drivers: take a bay they pass; never come; tell us of a taken bay.
     ignore: u64,
     no_show: u64,
@@ -38,6 +40,7 @@ const HONEST: Lies = Lies {
     stuck_occupied: 0,
     samples: 0,
     unseen: 0,
+    spells: 0,
     ignore: 500,
     no_show: 100,
     tell: 3_000,
@@ -71,6 +74,8 @@ struct World {
     /// What each sensor would say if its samples were right.
     seen: Vec<bool>,
     sensors: Vec<Sensor>,
+    /// Until when each says the opposite.
+    spells: Vec<u64>,
     drivers: Vec<Driver>,
     counters: [[u32; 2]; 2],
     requests: u64,
@@ -102,6 +107,7 @@ impl World {
             cars: vec![None; count],
             seen: vec![false; count],
             sensors: vec![Sensor::Good; count],
+            spells: vec![0; count],
             drivers: Vec::new(),
             counters: [[0; 2]; 2],
             requests: 0,
@@ -170,6 +176,7 @@ impl World {
         while self.now_ms < end {
             self.now_ms += SWEEP_MS;
             self.leave();
+            self.cast();
             for at in 0..self.site.units.len() as u32 {
                 self.sweep(UnitIx(at));
             }
@@ -183,10 +190,19 @@ impl World {
             if self.cars[bay].is_some_and(|until| until <= self.now_ms) {
                 self.cars[bay] = None;
                 self.counters[self.site.bays[bay].garage.at()][1] += 1;
-                if !self.chance(self.lies.unseen) {
-                    self.seen[bay] = false;
-                }
+                self.seen[bay] = false;
             }
+        }
+    }
+
+    /// New spells.
+    fn cast(&mut self) {
+        // So many begin in a second, times 1,000,000.
+        let begin = self.cars.len() as u64 * self.lies.spells * 1_000_000 / 10_000 / 600;
+        if self.draw(1_000_000) < begin {
+            let bay = self.draw(self.cars.len() as u64) as usize;
+            let share = (self.draw(1_000_000) + 1) as f64 / 1_000_000.0;
+            self.spells[bay] = self.now_ms + (-share.ln() * 600_000.0) as u64;
         }
     }
 
@@ -206,7 +222,10 @@ impl World {
         for (point, bay) in points.iter().enumerate() {
             let Some(bay) = bay else { continue };
             let stands = match self.sensors[bay.at()] {
-                Sensor::Good => self.seen[bay.at()] != self.chance(self.lies.samples),
+                Sensor::Good => {
+                    let lies = self.spells[bay.at()] > self.now_ms;
+                    self.seen[bay.at()] != (self.chance(self.lies.samples) != lies)
+                }
                 Sensor::Stuck(value) => value,
             };
             known[point / 64] |= 1 << (point % 64);
@@ -300,8 +319,10 @@ impl World {
             return self.park(bay.at());
         }
         self.tally.conflicts += 1;
+        let spell = self.spells[bay.at()] > self.now_ms;
         let cause = match (self.sensors[bay.at()], self.seen[bay.at()]) {
             (Sensor::Stuck(_), _) => "stuck",
+            (Sensor::Good, true) if spell => "spell",
             (Sensor::Good, false) => "unseen",
             (Sensor::Good, true) => "stolen",
         };
@@ -429,5 +450,6 @@ fn conflicts_stay_under_one_in_a_hundred_arrivals() {
         rate(&format!("honest {ignore}"), honest, 1, 10);
         rate(&format!("stuck {ignore}"), Lies { samples: 130, ..stuck }, 1, 10);
         rate(&format!("unseen {ignore}"), Lies { unseen: 130, ..stuck }, 1, 10);
+        rate(&format!("spells {ignore}"), Lies { spells: 130, ..stuck }, 1, 10);
     }
 }
