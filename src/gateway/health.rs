@@ -25,6 +25,9 @@ const ERROR_INFERRED: u8 = 1;
 const ERRORS_SURE: u8 = 4;
 /// Seen to come, or to leave: a sensor that sees cars has not stuck.
 const PROOF: i8 = -2;
+/// A sensor that is not stuck may have missed one car, which is gone some time later; twice as
+/// long with each error.
+const FORGET_MS: u64 = 900_000;
 /// As many as nobody should wait to have confirmed away.
 const ERRORS_MAX: u8 = 12;
 /// How long a bay must have been occupied, or free, before its change is a car's: nobody parks and
@@ -34,9 +37,6 @@ pub const VISIT_MS: u64 = 15_000;
 /// In parts of a fill: so many fills a free bay should have seen before it is doubtful. Were every
 /// free bay of a zone as likely to be taken, one in 150 would still be free after five.
 const EXPOSURE_MAX: u32 = 5 * EXPOSURE_ONE;
-/// For so long a bay that emptied in a nearly full zone goes after the others.
-const RIPE_MS: u64 = 600_000;
-const RIPE_PERCENT: u32 = 10;
 const EXPOSURE_ONE: u32 = 1_024;
 /// Bays named in one record.
 const NAMED_MAX: usize = 20;
@@ -47,6 +47,10 @@ pub struct Health {
     /// Against it, less what confirmed it since.
     pub errors: u8,
     pub fault: Option<SensorFault>,
+    /// When `errors` changed last.
+    erred_at: Mono,
+    /// It saw a car come or leave in this run: it is not stuck.
+    proven: bool,
     /// Not told upstream yet.
     news: bool,
     /// Changes since `flap_from`.
@@ -112,7 +116,6 @@ impl Gateway {
         }
         let first = std::mem::replace(&mut health.value, to) == Sensed::Unknown;
         health.changed_at = now;
-        health.emptied = !first && to == Sensed::Free;
         health.exposure = exposure;
         if first {
             return to;
@@ -129,6 +132,7 @@ impl Gateway {
             self.fault(bay, None);
         }
         if steady {
+            self.trust.bays[bay.at()].proven = true;
             self.weigh(bay, PROOF, effects);
         }
         self.judge(bay);
@@ -162,6 +166,7 @@ impl Gateway {
         let before = health.errors;
         health.errors = before.saturating_add_signed(errors).min(ERRORS_MAX);
         if health.errors != before {
+            health.erred_at = self.now.mono;
             let (was, is) = (self.doubted(before), self.doubted(self.trust.get(bay).errors));
             self.judge(bay);
             if was != is {
@@ -184,24 +189,11 @@ impl Gateway {
         let doubt = self.doubted(health.errors)
             || health.fault.is_some()
             || health.given_up.is_some_and(|until| until > self.now.mono)
-            || exposed(health, exposure)
-            || self.unripe(bay);
+            || exposed(health, exposure);
+
         if self.bays.get(bay).doubt != doubt {
             self.bays.change(bay, |state| state.doubt = doubt);
         }
-    }
-
-    /// Whether a bay emptied lately in a zone that is nearly full: a sensor that lost its car often
-    /// finds it again, and where few bays are free that is a large part of them.
-    fn unripe(&self, bay: BayIx) -> bool {
-        let health = self.trust.get(bay);
-        if health.value != Sensed::Free || !health.emptied {
-            return false;
-        }
-        let zone = self.site.bays[bay.at()].zone;
-        let tally = self.bays.tally(crate::site::Scope::Zone(zone), None);
-        let few = (tally.free + tally.held) * 100 <= tally.total() * RIPE_PERCENT;
-        few && self.now.mono.ms_since(health.changed_at) < RIPE_MS
     }
 
     /// A driver found the bay taken, or was seen to stand where the sensor sees nothing.
@@ -270,6 +262,11 @@ impl Gateway {
 
     fn look(&mut self, bay: BayIx, effects: &mut Vec<Effect>) {
         let now = self.now.mono;
+        let health = self.trust.get(bay);
+        let old = now.ms_since(health.erred_at) >= FORGET_MS << health.errors;
+        if health.errors > 0 && health.proven && old {
+            self.weigh(bay, -1, effects);
+        }
         let health = self.trust.get(bay);
         let for_ms = now.ms_since(health.changed_at);
         match (health.fault, health.value) {

@@ -26,9 +26,9 @@ mod incident;
 mod keep;
 mod lamp;
 mod lease;
+mod ledger;
 #[cfg(test)]
 mod liars;
-mod ledger;
 mod order;
 mod output;
 mod passage;

@@ -107,7 +107,7 @@ impl Gateway {
         unit.points.read(reading.at, occupied, known, (patience, booked), &mut changes);
         unit.reads = unit.reads.saturating_add(1);
         let since = unit.since.map_or(0, |since| reading.at.ms_since(since));
-        let settled = unit.reads >= patience.reads && lasted(since, patience.free_ms);
+        let settled = unit.reads >= patience.reads[1] && lasted(since, patience.free_ms);
         let first = settled && !unit.fresh;
         unit.fresh |= settled;
         self.sensed(ix, &changes, effects);
