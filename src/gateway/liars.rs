@@ -3,7 +3,8 @@
 //! Cars really stand in bays here, and the gateway sees them only through sensors: some are stuck,
 //! some samples are wrong, some cars are never seen. Drivers mostly follow, some take what they
 //! pass, some never come. A conflict is a driver who comes to the promised bay and finds it taken.
-//! The long form: `cargo test --release --lib gateway::liars -- --nocapture --include-ignored`.
+//! The table: `cargo test --release --lib gateway::liars -- --nocapture`; without `--release`
+//! one short world of each kind.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -41,7 +42,7 @@ const HONEST: Lies = Lies {
     samples: 0,
     unseen: 0,
     spells: 0,
-    ignore: 500,
+    ignore: 200,
     no_show: 100,
     tell: 3_000,
 };
@@ -85,7 +86,6 @@ struct World {
 #[derive(Clone, Debug, Default)]
 struct Tally {
     arrivals: u64,
-    promised: u64,
     conflicts: u64,
     /// By cause: the sensor was stuck, did not see the car, somebody took it under our eyes.
     causes: BTreeMap<&'static str, u64>,
@@ -252,7 +252,7 @@ impl World {
         for _ in taken..self.cars.len() * 95 / 100 {
             self.requests += 1;
             let request = Request {
-                request_id: format!("r{}", self.requests),
+                request_id: format!("r{}", self.requests).into(),
                 at: self.site.node("p1").expect("it is there"),
                 destination: None,
                 class: ClassIx(0),
@@ -314,7 +314,6 @@ impl World {
             Some(bay) if !driver.ignores => bay,
             Some(_) | None => return self.park_anywhere(driver.garage),
         };
-        self.tally.promised += 1;
         if self.cars[bay.at()].is_none() {
             return self.park(bay.at());
         }
@@ -412,41 +411,51 @@ id = "l1"
 tcp = "127.0.0.1:15021"
 "#;
 
-/// Runs worlds of different seeds; conflicts in 10,000 promised bays.
+/// Runs worlds of different seeds; conflicts in 10,000 arrivals.
 fn rate(name: &str, lies: Lies, seeds: u64, hours: u64) -> u64 {
     let mut all = Tally::default();
     for seed in 1..=seeds {
         let mut world = World::new(lies, seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
         world.run(hours);
         all.arrivals += world.tally.arrivals;
-        all.promised += world.tally.promised;
         all.conflicts += world.tally.conflicts;
         all.turned_away += world.tally.turned_away;
         for (cause, count) in world.tally.causes {
             *all.causes.entry(cause).or_default() += count;
         }
-        let _ = || eprintln!("{:?} {:?}", world.gateway.counts.ended, world.gateway.counts.granted);
     }
     let rate = all.conflicts * 10_000 / all.arrivals.max(1);
     println!(
-        "{name:24} {:6} arrivals, {:5} conflicts: {}.{:02} in 100; {:?}; {} turned away",
+        "{name:44} {:6} arrivals {:5} conflicts {}.{:02} % {:?}",
         all.arrivals,
         all.conflicts,
         rate / 100,
         rate % 100,
         all.causes,
-        all.turned_away
     );
     rate
 }
 
 const STUCK: Lies = Lies { stuck_free: 100, stuck_occupied: 100, ..HONEST };
 
+/// Half of the stuck sensors read free. All worlds begin with nothing known of any sensor, so that
+/// finding each stuck one is part of the figure.
 #[test]
 fn conflicts_stay_under_one_in_a_hundred_arrivals() {
-    for ignore in [0, 200, 500] {
-        let stuck = Lies { ignore, ..STUCK };
-        rate(&format!("stuck {ignore}"), Lies { samples: 130, ..stuck }, 3, 10);
-        rate(&format!("unseen {ignore}"), Lies { unseen: 130, ..stuck }, 3, 10);
+    let (seeds, hours) = if cfg!(debug_assertions) { (1, 8) } else { (10, 24) };
+    let bar = Lies { samples: 130, ..STUCK };
+    let kinds = [
+        ("sensors right, 2 % ignore us", HONEST, 100),
+        ("2 % stuck, 1.3 % of samples wrong, all obey", Lies { ignore: 0, ..bar }, 100),
+        ("the same, 2 % ignore us", bar, 100),
+        ("the same, 5 % ignore us", Lies { ignore: 500, ..bar }, 150),
+        ("2 % stuck, 1.3 % of cars never seen", Lies { unseen: 130, ..STUCK }, 250),
+    ];
+    for (name, lies, most) in kinds {
+        let rate = rate(name, lies, seeds, hours);
+        assert!(rate < most, "{name}: {rate} in 10,000");
+    }
+    if !cfg!(debug_assertions) {
+        rate("2 % stuck, 1.3 % wrong for 10 min each", Lies { spells: 130, ..STUCK }, seeds, hours);
     }
 }
