@@ -16,7 +16,7 @@ use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricT
 use prometheus::{Histogram, HistogramOpts, TextEncoder};
 
 use crate::gateway::{OutputMode, SignMode, Snapshot, Source};
-use crate::record::Fullness;
+use crate::record::{Fullness, SensorFault};
 use crate::status::{LineState, Status, StoreState, UnitState, UplinkState};
 
 pub use table::{Kind, describe, markdown};
@@ -180,6 +180,20 @@ fn garages(page: &mut Page, snapshot: &Snapshot) {
             page.set("parkway_garage_class_free_bays", &labels, tally.free.into());
         }
         page.set("parkway_garage_ledger_free_bays", &[id], garage.ledger_free.into());
+        let cars = garage.cars;
+        for (source, cars) in [
+            ("sensed", Some(cars.sensed)),
+            ("counted", cars.counted),
+            ("booked", Some(cars.booked)),
+        ] {
+            if let Some(cars) = cars {
+                page.set("parkway_garage_occupied", &[id, ("source", source)], cars.into());
+            }
+        }
+        if let Some(error) = garage.count_error {
+            page.set("parkway_garage_count_error", &[id], error as f64);
+        }
+        page.set("parkway_garage_doubtful_bays", &[id], garage.doubtful.into());
         page.set("parkway_garage_closed", &[id], flag(garage.closed));
         page.set("parkway_garage_incident", &[id], flag(garage.incident));
         let fullness = match garage.fullness {
@@ -243,6 +257,12 @@ fn leases(page: &mut Page, snapshot: &Snapshot) {
     for end in ["fulfilled", "took_other", "displaced", "expired", "cancelled"] {
         let ended = counts.ended.get(end).copied().unwrap_or(0);
         page.set("parkway_leases_ended_total", &[("end", end)], number(ended));
+    }
+    for (fault, count) in SensorFault::ALL.iter().zip(counts.sensor_faults) {
+        page.set("parkway_sensor_faults_total", &[("fault", fault.name())], number(count));
+    }
+    for (way, cars) in [("under", counts.count_under), ("over", counts.count_over)] {
+        page.set("parkway_count_lost_cars_total", &[("way", way)], number(cars));
     }
     for (name, count) in [
         ("parkway_leases_inferred_total", counts.inferred),
@@ -419,7 +439,7 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
-    use crate::gateway::{GarageView, OutputView, UnitView};
+    use crate::gateway::{Cars, GarageView, OutputView, UnitView};
     use crate::record::Tally;
     use crate::site::{GarageState, OutputKind};
     use crate::status::{
@@ -514,6 +534,9 @@ mod tests {
                 bays: 20,
                 tally,
                 ledger_free: 1,
+                cars: Cars { sensed: 9, counted: Some(10), booked: 4 },
+                count_error: Some(1),
+                doubtful: 2,
                 by_class: BTreeMap::from([("ev".into(), tally)]),
             }],
             units: vec![UnitView { id: "u1".into(), age_ms: Some(400), fresh: true, bays: 20 }],

@@ -161,6 +161,8 @@ pub enum Body {
     /// A bay's sensor was contradicted often enough to make its bay the last to be given, or was
     /// confirmed often enough since.
     BayTrust { bay: String, doubted: bool, errors: u32 },
+    /// A garage's counted cars were set anew: by staff, or by "night" to what is seen and `offset`.
+    LedgerReset { garage: String, from: Option<u32>, to: u32, offset: i32, by: String },
     /// The daemon started: what it restored.
     Started { version: String, leases: u32, closures: u32 },
 

@@ -81,6 +81,8 @@ pub struct Site {
     pub gateway: String,
     /// What schedules are written in.
     pub time_zone: TimeZone,
+    /// Minute of the day at which door counts are set to what is seen; never where `None`.
+    pub ledger_reset: Option<u16>,
     pub nodes: Vec<Node>,
     pub links: Vec<Link>,
     pub destinations: Vec<Destination>,
@@ -198,6 +200,8 @@ pub struct Garage {
 pub struct DoorCounter {
     pub cars_in: UnitCounter,
     pub cars_out: UnitCounter,
+    /// Cars that stand where nobody sees them when the count is set anew by night.
+    pub reset_offset: i32,
 }
 
 /// A counter of a unit.
@@ -319,6 +323,11 @@ impl Site {
     pub fn level_id(&self, level: LevelIx) -> String {
         let level = &self.levels[level.at()];
         format!("{}/{}", self.garages[level.garage.at()].id, level.id)
+    }
+
+    /// Bays of a garage that have no sensor.
+    pub fn unsensed(&self, _garage: GarageIx) -> u32 {
+        0
     }
 
     /// The bays of a part of the site.

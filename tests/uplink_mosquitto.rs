@@ -349,6 +349,9 @@ fn picture() -> Snapshot {
         bays: 10,
         tally,
         ledger_free: 0,
+        cars: parkway::gateway::Cars { sensed: 3, counted: None, booked: 0 },
+        count_error: None,
+        doubtful: 0,
         by_class: [("car".to_owned(), tally)].into(),
     };
     let sign = SignView {

@@ -84,6 +84,8 @@ pub struct SiteTable {
     /// files must know, or a fixed offset such as "+08:00".
     #[serde(default = "utc")]
     pub time_zone: String,
+    /// "HH:MM" at which the cars counted at each door are set to those seen; never where absent.
+    pub ledger_reset: Option<String>,
     /// Further files, relative to this one.
     #[serde(default)]
     pub include: Vec<String>,
@@ -183,6 +185,10 @@ pub struct CounterTable {
     pub unit: String,
     pub cars_in: u16,
     pub cars_out: u16,
+    /// Cars added to those seen when the count is set anew by night, for bays without sensors:
+    /// -1,000 to 1,000.
+    #[serde(default)]
+    pub reset_offset: i32,
     /// The unit of `cars_out`, where that is another one.
     pub out_unit: Option<String>,
 }

@@ -47,6 +47,7 @@ impl Gateway {
                 let answer = Answer::Closures(self.closure_views());
                 return self.answer(reply, super::Ticket(0), answer, effects);
             }
+            Ask::SetCount { garage, occupied, by } => self.set_count(garage, occupied, by, effects),
             Ask::Retry { unit, by } => self.retry(unit, by, effects),
             Ask::SetOutput { output, mode, by, expires_s } => {
                 self.set_output(output, mode, by, expires_s, effects)

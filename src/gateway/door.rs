@@ -105,6 +105,8 @@ pub enum Ask {
     Open { target: Target, by: String },
     /// What is closed?
     Closures,
+    /// Staff counted the cars in a garage.
+    SetCount { garage: GarageIx, occupied: u32, by: String },
     /// Staff want to know how a unit is now, whatever back-off it is in.
     Retry { unit: UnitIx, by: String },
     /// Staff switch an output, for a time or until they set it to automatic.
@@ -279,6 +281,10 @@ pub enum Refusal {
     CannotShow { sign: SignIx, what: String },
     /// The sign shows no text of staff.
     NoMessage(SignIx),
+    /// The garage has no such number of bays.
+    TooManyCars { garage: GarageIx, bays: u32 },
+    /// Sensors see all of the garage, and no loops count its cars.
+    NotCounted(GarageIx),
     /// The daemon is stopping.
     Stopping,
 }

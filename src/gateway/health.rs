@@ -12,7 +12,7 @@ use super::door::Effect;
 use super::lease::Lease;
 use super::{Gateway, keep};
 use crate::record::{Body, End, Lane, Sensed, SensorFault};
-use crate::site::{BayIx, UnitIx, ZoneIx};
+use crate::site::{BayIx, GarageIx, UnitIx};
 use crate::time::Mono;
 
 /// A driver, or a vehicle that was identified, says the sensor is wrong: beyond doubt at once.
@@ -65,10 +65,19 @@ pub struct Health {
     given_up: Option<Mono>,
 }
 
+/// Bays of a garage.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct GarageTrust {
+    pub doubtful: u32,
+    /// With a car that was led there.
+    pub booked: u32,
+}
+
 /// The trust in all sensors.
 #[derive(Clone, Debug)]
 pub struct Trust {
     bays: Vec<Health>,
+    garages: Vec<GarageTrust>,
     /// By zone: in parts of a fill, how often each of its free bays should have been taken.
     exposure: Vec<u32>,
     /// By unit: a fault of one of its sensors is not told yet.
@@ -79,6 +88,7 @@ impl Trust {
     pub fn new(site: &crate::site::Site) -> Trust {
         Trust {
             bays: vec![Health::default(); site.bays.len()],
+            garages: vec![GarageTrust::default(); site.garages.len()],
             exposure: vec![0; site.zones.len()],
             news: vec![false; site.units.len()],
         }
@@ -88,15 +98,8 @@ impl Trust {
         &self.bays[bay.at()]
     }
 
-    /// Sensors of a garage at fault, by fault.
-    pub fn faults(&self, bays: std::ops::Range<u32>) -> [u32; 3] {
-        let mut faults = [0; 3];
-        for health in &self.bays[bays.start as usize..bays.end as usize] {
-            if let Some(fault) = health.fault {
-                faults[fault as usize] += 1;
-            }
-        }
-        faults
+    pub fn garage(&self, garage: GarageIx) -> GarageTrust {
+        self.garages[garage.at()]
     }
 }
 
@@ -148,6 +151,9 @@ impl Gateway {
         health.fault = fault;
         health.news = fault.is_some();
         self.trust.news[unit.at()] |= fault.is_some();
+        if let Some(fault) = fault {
+            self.counts.sensor_faults[fault as usize] += 1;
+        }
     }
 
     /// A car came into a zone: each of its free bays might have been the one it took.
@@ -193,6 +199,7 @@ impl Gateway {
 
         if self.bays.get(bay).doubt != doubt {
             self.bays.change(bay, |state| state.doubt = doubt);
+            count(&mut self.trust.garages[self.site.bays[bay.at()].garage.at()].doubtful, doubt);
         }
     }
 
@@ -211,7 +218,7 @@ impl Gateway {
         effects: &mut Vec<Effect>,
     ) {
         if let Some(bay) = stands {
-            self.bays.change(bay, |state| state.booked = true);
+            self.book(bay, true);
             // It filled when it should have: the sensor sees cars come.
             if end == End::Fulfilled && lease.bay == Some(bay) && inferred {
                 self.confirmed(bay, effects);
@@ -344,11 +351,17 @@ impl Gateway {
         self.now.mono.ms_since(self.trust.get(bay).changed_at) >= VISIT_MS
     }
 
-    /// Bays of a zone in which a car of ours is booked.
-    pub(super) fn booked(&self, zone: ZoneIx) -> u32 {
-        let bays = self.site.zones[zone.at()].bays.clone().map(BayIx);
-        bays.filter(|bay| self.bays.get(*bay).booked).count() as u32
+    /// A car that was led to a bay stands there, or has left.
+    pub(super) fn book(&mut self, bay: BayIx, booked: bool) {
+        if self.bays.get(bay).booked != booked {
+            self.bays.change(bay, |state| state.booked = booked);
+            count(&mut self.trust.garages[self.site.bays[bay.at()].garage.at()].booked, booked);
+        }
     }
+}
+
+fn count(bays: &mut u32, one_more: bool) {
+    *bays = if one_more { *bays + 1 } else { *bays - 1 };
 }
 
 fn exposed(health: &Health, exposure: u32) -> bool {

@@ -110,8 +110,13 @@ pub struct KeptUnit {
 }
 
 #[derive(Serialize, Deserialize)]
-struct KeptLedger {
-    occupied: i64,
+pub struct KeptLedger {
+    /// What is believed to stand there; absent while nobody knows.
+    occupied: Option<i64>,
+    #[serde(default)]
+    pub counted: Option<i64>,
+    #[serde(default)]
+    pub reset_day: Option<i64>,
 }
 
 /// Key of a lease's value.
@@ -203,9 +208,13 @@ impl Gateway {
     }
 
     pub(super) fn keep_ledger(&mut self, garage: GarageIx, effects: &mut Vec<Effect>) {
-        let Some(occupied) = self.ledger.occupied(garage) else { return };
+        let occupied = self.ledger.occupied(garage);
+        let (counted, reset_day) = self.kept_count(garage);
+        if occupied.is_none() && counted.is_none() {
+            return;
+        }
         let key = format!("ledger/{}", self.site.garages[garage.at()].id);
-        self.keep(key, Some(json(&KeptLedger { occupied })), effects);
+        self.keep(key, Some(json(&KeptLedger { occupied, counted, reset_day })), effects);
     }
 
     /// Takes an earlier run's values; also late, when a store came back after the start.
@@ -280,7 +289,10 @@ impl Gateway {
                 let kept: KeptLedger = parse(value)?;
                 match self.site.scope(name) {
                     Some(Scope::Garage(garage)) => {
-                        self.ledger.restore(garage, kept.occupied);
+                        self.restore_count(garage, &kept);
+                        if let Some(occupied) = kept.occupied {
+                            self.ledger.restore(garage, occupied);
+                        }
                         self.bays.touch(garage);
                     }
                     Some(Scope::Level(_) | Scope::Zone(_)) | None => {

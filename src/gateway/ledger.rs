@@ -92,6 +92,12 @@ impl Ledger {
         self.garages[garage.at()].base.get_or_insert(occupied);
     }
 
+    /// How many cars stand in the garage, by who knows better.
+    pub fn set(&mut self, garage: GarageIx, occupied: i64) {
+        let book = &mut self.garages[garage.at()];
+        (book.base, book.net_in, book.assumed) = (Some(occupied), 0, 0);
+    }
+
     /// The occupancy to keep: sensed plus counted.
     pub fn occupied(&self, garage: GarageIx) -> Option<i64> {
         let book = &self.garages[garage.at()];

@@ -15,6 +15,7 @@ mod bays;
 #[cfg(test)]
 mod board;
 mod calm;
+mod census;
 mod choose;
 mod close;
 mod door;
@@ -46,6 +47,8 @@ mod telling;
 #[cfg(test)]
 pub mod testing;
 mod timers;
+#[cfg(test)]
+mod truth;
 mod unit;
 mod window;
 
@@ -119,6 +122,8 @@ pub struct Gateway {
     leases: lease::Leases,
     ledger: ledger::Ledger,
     trust: health::Trust,
+    /// By garage, for those with loops.
+    counts_of: Vec<census::Count>,
     /// By garage: its ledger was kept in this run.
     ledger_kept: Vec<bool>,
     bands: Vec<band::Band>,
@@ -170,6 +175,7 @@ impl Gateway {
             leases: lease::Leases::new(&site, identity.run),
             ledger: ledger::Ledger::new(&site),
             trust: health::Trust::new(&site),
+            counts_of: vec![census::Count::default(); site.garages.len()],
             ledger_kept: vec![false; site.garages.len()],
             bands: vec![band::Band::default(); site.garages.len()],
             bands_known: vec![false; site.garages.len()],

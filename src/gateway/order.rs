@@ -19,7 +19,7 @@ use crate::site::{Face, Schedule, ScheduleMode, SignIx};
 use crate::time::Wall;
 
 /// 2026-01-01 in UTC: no right clock of a machine that runs this is earlier.
-const PLAUSIBLE_FROM: Wall = Wall(1_767_225_600_000);
+pub const PLAUSIBLE_FROM: Wall = Wall(1_767_225_600_000);
 
 const MINUTE_MS: i64 = 60_000;
 

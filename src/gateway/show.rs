@@ -5,7 +5,7 @@ use super::arrow::{self, Pointed};
 use super::door::Effect;
 use super::precedence::Source;
 use super::sign::{self, Around, Worked};
-use super::snapshot::{GarageView, SignView, Snapshot, UnitView};
+use super::snapshot::{Cars, GarageView, SignView, Snapshot, UnitView};
 use super::{Gateway, Timer};
 use crate::record::{Body, Fullness, Lane};
 use crate::site::{Face, GarageIx, Scope, Sign, SignIx, SignKind, Site};
@@ -45,6 +45,7 @@ impl Gateway {
         let garages = self.bays.take_changed();
         for garage in &garages {
             self.update_fullness(*garage, effects);
+            self.begin_count(*garage);
             // Once as soon as there is something to keep: a kill in the first minute must not
             // leave the next start without books.
             let known = self.ledger.occupied(*garage).is_some();
@@ -275,6 +276,13 @@ impl Gateway {
             bays: table.bays.len() as u32,
             tally: self.bays.garage(garage),
             ledger_free: self.ledger.room(&self.site, garage),
+            cars: Cars {
+                sensed: self.bays.occupied(garage),
+                counted: self.counts_of[garage.at()].cars(),
+                booked: self.trust.garage(garage).booked,
+            },
+            count_error: self.count_error(garage),
+            doubtful: self.trust.garage(garage).doubtful,
             by_class: self.by_class(garage),
         }
     }

@@ -44,7 +44,23 @@ pub struct GarageView {
     pub tally: Tally,
     /// Free bays the ledger believes in where no unit answers; 0 while all do.
     pub ledger_free: u32,
+    pub cars: Cars,
+    /// Counted less sensed; absent where the door is not counted, and while not all bays are known.
+    pub count_error: Option<i64>,
+    /// Bays that are given after all others, because their sensors are in doubt.
+    pub doubtful: u32,
     pub by_class: BTreeMap<String, Tally>,
+}
+
+/// How many cars stand in a garage, by whom.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, utoipa::ToSchema)]
+pub struct Cars {
+    /// In bays whose sensors say so, closed ones too.
+    pub sensed: u32,
+    /// By the door's loops; absent without, and until all bays were known once.
+    pub counted: Option<u32>,
+    /// In bays to which they were led.
+    pub booked: u32,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, utoipa::ToSchema)]
@@ -125,4 +141,9 @@ pub struct Counts {
     pub bay_changes: u64,
     pub refused: u64,
     pub counter_resets: u64,
+    /// Sensors found to flap, to be stuck free and stuck occupied.
+    pub sensor_faults: [u64; 3],
+    /// Cars by which door counts went below nothing, and above what there is.
+    pub count_under: u64,
+    pub count_over: u64,
 }

@@ -133,6 +133,24 @@ impl Story {
         Story::tuned(GuidanceTable { debounce_ms: 0, ..GuidanceTable::default() })
     }
 
+    /// The loops of garage 1 are read by the unit of garage 2, and live on without its own.
+    pub fn loops_apart() -> Story {
+        let mut site = site();
+        let door = site.garages[0].door_counter.as_mut().unwrap();
+        (door.cars_in.unit, door.cars_out.unit) = (UnitIx(1), UnitIx(1));
+        let tuning = GuidanceTable { debounce_ms: 0, ..GuidanceTable::default() };
+        Story::at(site, tuning)
+    }
+
+    /// Garage 1 is counted anew at a minute of each day, with so many cars that nobody sees.
+    pub fn with_nights(minute: u16, reset_offset: i32) -> Story {
+        let mut site = site();
+        site.ledger_reset = Some(minute);
+        site.garages[0].door_counter.as_mut().unwrap().reset_offset = reset_offset;
+        let tuning = GuidanceTable { debounce_ms: 0, ..GuidanceTable::default() };
+        Story::at(site, tuning)
+    }
+
     /// All bays seen free.
     pub fn seen() -> Story {
         let mut story = Story::unseen();
@@ -389,6 +407,7 @@ impl Story {
 
     /// A unit reads its bays as told, by bay index.
     pub fn read(&mut self, unit: UnitIx, state: impl Fn(u32) -> Sensed) {
+        let loops = self.site.garages[0].door_counter.unwrap().cars_in.unit;
         let (mut occupied, mut known) = (vec![0], vec![0]);
         for (point, bay) in self.site.units[unit.at()].bays.iter().enumerate() {
             let Some(bay) = bay else { continue };
@@ -396,7 +415,7 @@ impl Story {
             known[0] |= u64::from(state != Sensed::Unknown) << point;
             occupied[0] |= u64::from(state == Sensed::Occupied) << point;
         }
-        let counters = if unit == UnitIx(0) { self.counters.to_vec() } else { Vec::new() };
+        let counters = if unit == loops { self.counters.to_vec() } else { Vec::new() };
         let reading = Reading {
             unit,
             at: self.now.mono,

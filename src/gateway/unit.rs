@@ -131,13 +131,14 @@ impl Gateway {
         for (bay, to) in changes.iter().copied() {
             let steady = self.steady(bay);
             let to = self.heed(bay, to, effects);
+            if to == Sensed::Free {
+                self.book(bay, false);
+            }
             moves.push(self.bays.change(bay, |state| {
                 let explained =
                     state.presumed.is_some() || state.quarantine.is_some() || state.closures > 0;
-                match to {
-                    Sensed::Occupied => state.presumed = None,
-                    Sensed::Free => state.booked = false,
-                    Sensed::Unknown => (),
+                if to == Sensed::Occupied {
+                    state.presumed = None;
                 }
                 let from = std::mem::replace(&mut state.sensed, to);
                 Move { bay, from, to, explained, steady, leased: state.lease.is_some() }
@@ -205,8 +206,16 @@ impl Gateway {
                 let window = &mut self.windows[ix.at()];
                 match (self.ledger.count(ix, way, count, reading.at), way) {
                     (Passed::Cars(0), _) => continue,
-                    (Passed::Cars(cars), Way::In) => window.cars_in += u64::from(cars),
-                    (Passed::Cars(cars), Way::Out) => window.cars_out += u64::from(cars),
+                    (Passed::Cars(cars), _) => {
+                        let bays = garage.bays.len() as u32;
+                        let [under, over] = self.counts_of[ix.at()].pass(way, cars, bays);
+                        self.counts.count_under += under;
+                        self.counts.count_over += over;
+                        match way {
+                            Way::In => window.cars_in += u64::from(cars),
+                            Way::Out => window.cars_out += u64::from(cars),
+                        }
+                    }
                     (Passed::Rebased { reset }, _) => {
                         self.counts.counter_resets += u64::from(reset);
                         continue;

@@ -35,6 +35,7 @@ impl Gateway {
         self.window_since = if late { self.now.mono } else { on_grid };
         self.arm(self.window_since.plus_ms(WINDOW_MS), Timer::Window);
         self.health_due(effects);
+        self.night(effects);
         for garage in (0..self.site.garages.len() as u32).map(GarageIx) {
             let window = std::mem::take(&mut self.windows[garage.at()]);
             let body = Body::GarageWindow(self.garage_window(garage, window_s, &window));

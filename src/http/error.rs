@@ -120,6 +120,16 @@ impl ApiError {
                 let text = format!("sign {id} shows no message of staff");
                 new(StatusCode::CONFLICT, "no_message", text).blame("id", id)
             }
+            Refusal::TooManyCars { garage, bays } => {
+                let id = &site.garages[garage.at()].id;
+                let text = format!("garage {id} has {bays} bays");
+                new(StatusCode::CONFLICT, "too_many_cars", text).blame("id", id)
+            }
+            Refusal::NotCounted(garage) => {
+                let id = &site.garages[garage.at()].id;
+                let text = format!("garage {id} has no loops, and sensors see all of its bays");
+                new(StatusCode::CONFLICT, "not_counted", text).blame("id", id)
+            }
             Refusal::Stopping => ApiError::stopping(),
         }
     }
@@ -127,6 +137,11 @@ impl ApiError {
     pub fn unknown_lease(id: &str) -> ApiError {
         let text = "there is no such lease, or it ended too long ago";
         ApiError::new(StatusCode::NOT_FOUND, "unknown_lease", text).blame("lease", id)
+    }
+
+    pub fn unknown_garage(id: &str) -> ApiError {
+        let text = "there is no such garage; GET /v1/site lists them";
+        ApiError::new(StatusCode::NOT_FOUND, "unknown_garage", text).blame("id", id)
     }
 
     pub fn unknown_output(id: &str) -> ApiError {

@@ -102,6 +102,7 @@ fn routes() -> Vec<Route> {
         (Method::GET, "/v1/closures", get(staff::closures)),
         (Method::POST, "/v1/closures", post(staff::close)),
         (Method::POST, "/v1/openings", post(staff::open)),
+        (Method::POST, "/v1/garages/{id}/count", post(staff::count)),
         (Method::GET, "/v1/outputs", get(outputs::list)),
         (Method::PUT, "/v1/outputs/{id}", put(outputs::set)),
         (Method::GET, "/v1/signs", get(signs::signs)),

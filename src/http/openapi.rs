@@ -23,6 +23,7 @@ use super::{drivers, outputs, page, signs, staff, state, stream};
         staff::close,
         staff::open,
         staff::retry,
+        staff::count,
         outputs::list,
         outputs::set,
         signs::signs,

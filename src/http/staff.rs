@@ -15,7 +15,7 @@ use super::App;
 use super::body::Fields;
 use super::error::{ApiError, ErrorReply};
 use crate::gateway::{Answer, Ask, ClosureView};
-use crate::site::{Site, Target};
+use crate::site::{Scope, Site, Target};
 
 /// Longest closure that ends by itself: 30 days in seconds. Longer belongs in the plan.
 const CLOSURE_S_MAX: u32 = 30 * 86_400;
@@ -23,6 +23,9 @@ const CLOSURE_S_MAX: u32 = 30 * 86_400;
 /// Longest name of who ordered, and longest reason, in characters: both go into records.
 pub const BY_CHARS_MAX: usize = 64;
 const REASON_CHARS_MAX: usize = 200;
+
+/// Bays that no garage has.
+const BAYS_MAX: u32 = 100_000;
 
 /// Longest target: `link:` and two ids.
 const TARGET_CHARS_MAX: usize = 140;
@@ -53,6 +56,17 @@ pub struct CloseRequest {
 pub struct OpenRequest {
     #[schema(min_length = 1, max_length = 140, example = "g01/B1/A")]
     pub target: String,
+    #[schema(min_length = 1, max_length = 64)]
+    pub by: String,
+}
+
+/// How many cars stand in a garage.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "the published form of what `count` reads; a test compares the keys")]
+pub struct CountRequest {
+    #[schema(minimum = 0, maximum = 100000)]
+    pub occupied: u32,
+    /// Who counted.
     #[schema(min_length = 1, max_length = 64)]
     pub by: String,
 }
@@ -137,6 +151,29 @@ pub async fn retry(
     let by = fields.text("by", 1..=BY_CHARS_MAX)?;
     fields.end("by")?;
     app.ask(Ask::Retry { unit, by }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Says how many cars stand in a garage, for its count by loops: after a walk through it.
+#[utoipa::path(post, path = "/v1/garages/{id}/count", tag = "staff", request_body = CountRequest,
+    params(("id" = String, Path, description = "The garage's id")),
+    responses((status = 204), (status = 404, body = ErrorReply), (status = 409, body = ErrorReply),
+        (status = 422, body = ErrorReply)))]
+pub async fn count(
+    State(app): State<Arc<App>>,
+    id: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<StatusCode, ApiError> {
+    let id = id.map_or(String::new(), |Path(id)| id);
+    let Some(Scope::Garage(garage)) = app.site().scope(&id) else {
+        return Err(ApiError::unknown_garage(&id));
+    };
+    let mut fields = Fields::read(&headers, body)?;
+    let occupied = fields.number("occupied", 0..=BAYS_MAX)?;
+    let by = fields.text("by", 1..=BY_CHARS_MAX)?;
+    fields.end("occupied, by")?;
+    app.ask(Ask::SetCount { garage, occupied, by }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

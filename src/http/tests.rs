@@ -166,6 +166,13 @@ async fn reports_and_orders_reach_the_owner_as_meant() {
             204,
             Ask::Retry { unit: crate::site::UnitIx(0), by: by() },
         ),
+        (
+            "POST",
+            "/v1/garages/g01/count".to_owned(),
+            Some(json!({ "occupied": 412, "by": "Li" })),
+            204,
+            Ask::SetCount { garage: crate::site::GarageIx(0), occupied: 412, by: by() },
+        ),
     ] {
         let (got, reply) = bench.json(request(method, &path, body.map(|b| b.to_string()))).await;
         assert_eq!(got, status, "{method} {path}: {reply}");
@@ -308,6 +315,7 @@ async fn the_documents_bodies_have_the_keys_that_are_read() {
         ("ModeRequest", "PUT", "/v1/signs/s-g01/mode"),
         ("OutputRequest", "PUT", "/v1/outputs/bar-g01"),
         ("RetryRequest", "POST", "/v1/units/zc-01/retry"),
+        ("CountRequest", "POST", "/v1/garages/g01/count"),
     ] {
         let schema = &document["components"]["schemas"][name];
         let keys = schema["properties"].as_object().unwrap_or_else(|| panic!("{name}: {schema}"));
@@ -320,6 +328,7 @@ async fn the_documents_bodies_have_the_keys_that_are_read() {
                     "at" => json!("n-cordon"),
                     "target" => json!("g01"),
                     "mode" | "state" => json!("auto"),
+                    "occupied" => json!(1),
                     _ => json!("x"),
                 };
             }

@@ -51,6 +51,9 @@ fn gateway() -> Vec<(&'static str, Kind, &'static str)> {
         ("parkway_garage_bays", Gauge, "Bays by what they are; each is in one state."),
         ("parkway_garage_class_free_bays", Gauge, "Free bays by class."),
         ("parkway_garage_ledger_free_bays", Gauge, "Free bays believed in where no unit answers."),
+        ("parkway_garage_occupied", Gauge, "Cars inside by who says so; counted only with loops."),
+        ("parkway_garage_count_error", Gauge, "Cars counted less cars seen, while all bays are."),
+        ("parkway_garage_doubtful_bays", Gauge, "Bays given last: their sensors are in doubt."),
         ("parkway_garage_closed", Gauge, "1 while staff closed the whole garage."),
         ("parkway_garage_incident", Gauge, "1 while an incident closes it or a part of it."),
         ("parkway_garage_fullness", Gauge, "0 spaces, 1 almost full, 2 full."),
@@ -80,6 +83,12 @@ fn gateway() -> Vec<(&'static str, Kind, &'static str)> {
         ("parkway_requests_refused_total", Counter, "Requests the gateway refused."),
         ("parkway_readings_total", Counter, "Readings of units taken in."),
         ("parkway_bay_changes_total", Counter, "Bays that changed, debounced."),
+        ("parkway_sensor_faults_total", Counter, "Bay sensors found to flap or to be stuck."),
+        (
+            "parkway_count_lost_cars_total",
+            Counter,
+            "Cars by which a door's count went below none or above all bays.",
+        ),
         ("parkway_door_resets_total", Counter, "Door counters found reset."),
     ]
 }

@@ -136,11 +136,11 @@ const SIGNS: &str = "[[sign]]";
 fn parts(site: &Site) -> [(&'static str, String); 11] {
     #[rustfmt::skip]
     let Site {
-        id, name, gateway, time_zone, nodes, links, destinations, classes, garages, levels, zones,
-        bays, lines, units, profiles, signs: _, outputs, contacts, lamps,
+        id, name, gateway, time_zone, ledger_reset, nodes, links, destinations, classes, garages,
+        levels, zones, bays, lines, units, profiles, signs: _, outputs, contacts, lamps,
     } = site;
     [
-        ("[site]", format!("{:?}", (id, name, gateway, time_zone))),
+        ("[site]", format!("{:?}", (id, name, gateway, time_zone, ledger_reset))),
         ("[[node]] or [[link]]", format!("{:?}", (nodes, links))),
         ("[[class]]", format!("{classes:?}")),
         ("[[destination]]", format!("{destinations:?}")),

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::command::{self, Fault, ReplyBody};
 use super::state::{Absence, Presence, stamped};
 use super::work::{self, envelope};
-use crate::gateway::{GarageView, SignMode, SignView, Source};
+use crate::gateway::{Cars, GarageView, SignMode, SignView, Source};
 use crate::record::*;
 use crate::site::{Face, Turn};
 use crate::store::{self, chunk};
@@ -53,6 +53,9 @@ fn state_is_as_its_topics_say() {
         bays: 10,
         tally,
         ledger_free: 2,
+        cars: Cars { sensed: 3, counted: Some(2), booked: 1 },
+        count_error: Some(-1),
+        doubtful: 1,
         by_class: BTreeMap::from([("car".to_owned(), tally)]),
     };
     let text = stamped(&garage, now);
@@ -231,6 +234,14 @@ fn events() -> Vec<(Lane, Body)> {
             to: Fullness::AlmostFull,
         },
         Body::Quarantined { bay: text("g01/B1/A/017"), for_s: 600 },
+        Body::BayTrust { bay: text("g01/B1/A/017"), doubted: true, errors: 4 },
+        Body::LedgerReset {
+            garage: text("g01"),
+            from: Some(412),
+            to: 405,
+            offset: 3,
+            by: text("night"),
+        },
         Body::Started { version: text("0.1.0"), leases: 3, closures: 0 },
     ];
     events.into_iter().map(|body| (Lane::Events, body)).collect()
@@ -241,6 +252,12 @@ fn alarms() -> Vec<(Lane, Body)> {
     let alarms = [
         Body::UnitLost { unit: text("zc"), bays: 630, silent_ms: 5_000 },
         Body::UnitBack { unit: text("zc"), bays: 630, lost_ms: 9_000 },
+        Body::SensorsFaulty {
+            unit: text("zc"),
+            fault: SensorFault::StuckFree,
+            bays: 1,
+            named: vec![text("g01/B1/A/017")],
+        },
         Body::IncidentBegan {
             incident: text("fire-g01"),
             closes: vec![text("g01"), text("node:f1")],

@@ -54,7 +54,9 @@ impl Weave {
             let text = format!("{} is cars_in too: two counters are needed", table.cars_out);
             self.rules.refuse(format!("{key}.cars_out"), text);
         }
-        DoorCounter { cars_in, cars_out }
+        let reset_offset =
+            self.rules.range(format!("{key}.reset_offset"), table.reset_offset, -1_000, 1_000);
+        DoorCounter { cars_in, cars_out, reset_offset }
     }
 
     fn unit_counter(&mut self, key: &str, names: [&str; 2], id: &str, index: u16) -> UnitCounter {

@@ -135,11 +135,20 @@ impl Weave {
         }
         rules.name("site.id", &main.site.id);
         rules.name("site.gateway", &main.site.gateway);
+        let ledger_reset = main.site.ledger_reset.as_deref().and_then(|text| {
+            let minute = schedule::minute(text).filter(|minute| *minute < crate::site::DAY_MINUTES);
+            if minute.is_none() {
+                let text = format!("\"{text}\" is no time of day such as \"04:00\"");
+                rules.refuse("site.ledger_reset", text);
+            }
+            minute
+        });
         let site = Site {
             id: main.site.id.clone(),
             name: main.site.name.clone(),
             gateway: main.site.gateway.clone(),
             time_zone: time_zone.unwrap_or(TimeZone::UTC),
+            ledger_reset,
             nodes: Vec::new(),
             links: Vec::new(),
             destinations: Vec::new(),

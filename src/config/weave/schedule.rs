@@ -72,7 +72,7 @@ fn entry(rules: &mut Rules, key: &str, table: &ScheduleTable) -> Option<Schedule
 }
 
 /// "HH:MM" as minutes of the day, 0 to 1,440.
-fn minute(text: &str) -> Option<u16> {
+pub fn minute(text: &str) -> Option<u16> {
     let (hours, minutes) = text.split_once(':')?;
     let number = |text: &str, most: u16| {
         let plain = text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit());

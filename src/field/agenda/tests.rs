@@ -431,6 +431,7 @@ fn site(units: usize, profile: Profile, signs: u16) -> Arc<Site> {
     };
     Arc::new(Site {
         time_zone: jiff::tz::TimeZone::UTC,
+        ledger_reset: None,
         id: "t".into(),
         name: "T".into(),
         gateway: "g".into(),

@@ -11,7 +11,7 @@ use tower::ServiceExt as _;
 
 use super::super::*;
 use crate::gateway::{
-    Allocation, ClosureView, GarageView, LeaseId, OutputMode, OutputView, Refusal, SignMode,
+    Allocation, Cars, ClosureView, GarageView, LeaseId, OutputMode, OutputView, Refusal, SignMode,
     SignView, Snapshot, Source, UnitView, Why, testing,
 };
 use crate::owner::Urgent;
@@ -142,6 +142,7 @@ pub fn answer(ask: &Ask) -> Answer {
         | Ask::Open { .. }
         | Ask::SetMode { .. }
         | Ask::SetOutput { .. }
+        | Ask::SetCount { .. }
         | Ask::Retry { .. }
         | Ask::ShowMessage { .. } => Answer::Done,
     }
@@ -180,6 +181,9 @@ pub fn picture() -> Snapshot {
             bays: 20,
             tally,
             ledger_free: 1,
+            cars: Cars { sensed: 9, counted: Some(10), booked: 4 },
+            count_error: Some(1),
+            doubtful: 2,
             by_class: BTreeMap::from([("car".into(), tally)]),
         }],
         units: vec![UnitView { id: "zc-01".into(), age_ms: Some(300), fresh: true, bays: 20 }],
