@@ -212,6 +212,9 @@ pub struct ZoneTable {
     pub walk_s: u32,
     #[serde(default)]
     pub spread_s: u32,
+    /// Its last free bays that are promised to nobody, for drivers who follow no promise.
+    #[serde(default)]
+    pub keep_back: u32,
     /// Class of all bays that `classes` does not name.
     #[serde(default = "car")]
     pub class: String,
@@ -407,6 +410,11 @@ pub struct GuidanceTable {
     pub sign_hold_s: u32,
     /// What a promise without a sensed bay costs more, in seconds: 0 to 3,600.
     pub unsure_penalty_s: u32,
+    /// What a full garage costs more when a bay is chosen, in seconds; less with the square of its
+    /// occupancy: 0 to 10,000.
+    pub price_occupancy_s: u32,
+    /// The same for bays that a class needs which can use no others, to all more flexible classes.
+    pub price_class_s: u32,
     /// Open leases an approach or portal may have: 1 to 100,000.
     pub leases_max: u32,
     /// How long before its expected time a lease may be credited with a bay that fills, in seconds.
@@ -431,6 +439,8 @@ impl Default for GuidanceTable {
             unknown_max_percent: 20,
             sign_hold_s: 120,
             unsure_penalty_s: 60,
+            price_occupancy_s: 1_000,
+            price_class_s: 1_000,
             leases_max: 2_000,
             early_s: 30,
             quarantine_s: 600,

@@ -112,6 +112,7 @@ impl Gateway {
             site: &self.site,
             tuning: &self.tuning,
             routes: &self.routes,
+            doors: &self.doors,
             bays: &self.bays,
             ledger: &self.ledger,
         }

@@ -315,6 +315,9 @@ fn an_incident_in_a_part_closes_no_sign_of_the_whole() {
 #[test]
 fn an_arrow_leads_to_the_nearest_with_room() {
     let mut story = Story::board();
+    // So that the last bay of a full garage is given at all.
+    let tuning = story.gateway.tuning.clone();
+    story.step(Input::Retune(crate::config::GuidanceTable { price_occupancy_s: 0, ..tuning }));
     assert_eq!(story.shown("d1"), (Source::Automatic, RIGHT), "g1 is next door");
     story.read(UnitIx(0), |_| Sensed::Occupied);
     story.keep_alive(4_999);

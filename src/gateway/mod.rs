@@ -23,6 +23,7 @@ mod health;
 #[cfg(test)]
 mod history;
 mod incident;
+mod index;
 mod keep;
 mod lamp;
 mod lease;
@@ -107,6 +108,7 @@ pub struct Gateway {
     /// Last told upstream, by bay.
     told: telling::Told,
     routes: Arc<route::Routes>,
+    doors: index::Doors,
     closed_nodes: BTreeSet<NodeIx>,
     closed_links: BTreeSet<LinkIx>,
     closures: BTreeMap<Target, close::Closure>,
@@ -125,6 +127,10 @@ pub struct Gateway {
     windows: Vec<window::Window>,
     window_since: Mono,
     signs: Vec<sign::SignState>,
+    /// All signs were written once.
+    faced: bool,
+    /// Room for the garages that a step changed.
+    settled: Vec<GarageIx>,
     /// Count and direction signs by the garages they look at.
     signs_of: Vec<Vec<SignIx>>,
     directions: Vec<SignIx>,
@@ -147,8 +153,12 @@ impl Gateway {
     pub fn new(site: Arc<Site>, tuning: GuidanceTable, identity: Identity) -> Gateway {
         let (no_nodes, no_links) = (BTreeSet::new(), BTreeSet::new());
         let weight = tuning.surface_weight_tenths;
+        let routes = Arc::new(route::Routes::new(&site, weight, &no_nodes, &no_links));
+        let mut bays = bays::Bays::new(site.clone());
+        bays.retune(&tuning);
         Gateway {
-            routes: Arc::new(route::Routes::new(&site, weight, &no_nodes, &no_links)),
+            doors: index::Doors::new(&site, &tuning, &routes),
+            routes,
             limits: limits(&tuning),
             now: Now::default(),
             timers: timers::Timers::default(),
@@ -157,7 +167,7 @@ impl Gateway {
             started: false,
             stopping: false,
             units: site.units.iter().map(|unit| unit::UnitState::new(&site, unit)).collect(),
-            bays: bays::Bays::new(site.clone()),
+            bays,
             told: telling::Told::new(&site),
             closed_nodes: no_nodes,
             closed_links: no_links,
@@ -174,6 +184,8 @@ impl Gateway {
             windows: vec![window::Window::default(); site.garages.len()],
             window_since: Mono(0),
             signs: site.signs.iter().map(sign::SignState::new).collect(),
+            faced: false,
+            settled: Vec::new(),
             signs_of: show::signs_of(&site),
             directions: show::which(&site, |sign| matches!(sign.kind, SignKind::Direction { .. })),
             turned: false,
@@ -268,7 +280,10 @@ impl Gateway {
     }
 
     fn retune(&mut self, tuning: GuidanceTable) {
-        let reweighed = tuning.surface_weight_tenths != self.tuning.surface_weight_tenths;
+        let weights =
+            |tuning: &GuidanceTable| (tuning.surface_weight_tenths, tuning.walk_weight_tenths);
+        let reweighed = weights(&tuning) != weights(&self.tuning);
+        self.bays.retune(&tuning);
         self.limits = limits(&tuning);
         self.tuning = tuning;
         if reweighed {
@@ -289,6 +304,7 @@ impl Gateway {
         let weight = self.tuning.surface_weight_tenths;
         let (nodes, links) = (&self.closed_nodes, &self.closed_links);
         self.routes = Arc::new(route::Routes::new(&self.site, weight, nodes, links));
+        self.doors = index::Doors::new(&self.site, &self.tuning, &self.routes);
         self.turned = true;
     }
 

@@ -42,8 +42,14 @@ impl Gateway {
     /// Brings everything that depends on totals up to date. All signs are written once at first.
     pub(super) fn settle(&mut self, effects: &mut Vec<Effect>) {
         self.refresh_ledger();
-        let garages = self.bays.take_changed();
-        for garage in &garages {
+        let mut garages = std::mem::take(&mut self.settled);
+        self.bays.take_changed(&mut garages);
+        self.settle_garages(&garages, effects);
+        self.settled = garages;
+    }
+
+    fn settle_garages(&mut self, garages: &[GarageIx], effects: &mut Vec<Effect>) {
+        for garage in garages {
             self.update_fullness(*garage, effects);
             // Once as soon as there is something to keep: a kill in the first minute must not
             // leave the next start without books.
@@ -56,18 +62,18 @@ impl Gateway {
             return;
         }
         self.light(effects);
-        for garage in &garages {
+        for garage in garages {
             for at in 0..self.outputs_of[garage.at()].len() {
                 self.switch(self.outputs_of[garage.at()][at], effects);
             }
         }
-        let first = self.signs.iter().any(|sign| sign.shown.is_none());
+        let first = !std::mem::replace(&mut self.faced, true);
         let turned = std::mem::take(&mut self.turned);
         for garage in garages {
             for at in 0..self.signs_of[garage.at()].len() {
                 let sign = self.signs_of[garage.at()][at];
                 // A look at one garage's room is cheap; pointing anew is not.
-                if self.room_changed(sign, garage) && !first {
+                if self.room_changed(sign, *garage) && !first {
                     self.show(sign, effects);
                 }
             }
@@ -87,7 +93,7 @@ impl Gateway {
     pub(super) fn refresh_ledger(&mut self) {
         let unknown_max = self.tuning.unknown_max_percent;
         for garage in self.bays.changed() {
-            self.ledger.refresh(&self.site, &self.bays, garage, unknown_max);
+            self.ledger.refresh(&self.site, &self.bays, *garage, unknown_max);
         }
     }
 
