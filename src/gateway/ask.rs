@@ -195,7 +195,7 @@ impl Gateway {
     /// of the time on short ones.
     pub(super) fn earliest(&self, travel_ms: u64) -> crate::time::Mono {
         let margin_ms = (u64::from(self.tuning.early_s) * 1_000).min(travel_ms / 4);
-        self.now.mono.plus_ms(travel_ms / 2 - margin_ms)
+        self.now.mono.plus_ms(travel_ms * 4 / 5 - margin_ms / 4)
     }
 
     fn follow_signs(&mut self, request: &Request) -> Answer {

@@ -369,6 +369,7 @@ mod tests {
             5 => bay.lease = Some(LeaseId { run: 0, number: 1 }),
             6 => bay.lease = None,
             7 => bay.quarantine = bay.quarantine.xor(Some(Mono(1))),
+            8 => bay.doubt = !bay.doubt,
             _ => bay.presumed = bay.presumed.xor(Some(Mono(1))),
         }
     }

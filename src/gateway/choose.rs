@@ -46,7 +46,8 @@ pub struct View<'a> {
     pub ledger: &'a Ledger,
 }
 
-/// The cheapest promise, or nothing where the site has no room that this vehicle can use.
+/// The cheapest promise, or nothing where the site has no room that this vehicle can use. Bays
+/// whose sensors are in doubt come after everything else.
 pub fn choose(view: &View<'_>, want: &Want) -> Option<Choice> {
     let doors = view.doors.row(want.at, want.destination);
     let mut best = sensed(view, want, doors);
@@ -287,7 +288,7 @@ mod tests {
             let best = cells.entry((bay.garage, bay.class)).or_insert(cell);
             *best = cell.min(*best);
         }
-        let doubt_ms = u64::from(view.tuning.unsure_penalty_s) * 1_000;
+        let doubt_ms = super::super::index::DOUBT_MS as u64;
         let costs = cells.into_iter().map(|((garage, _), (doubt, cost, bay))| {
             let doubt = if doubt { doubt_ms } else { 0 };
             let prices = garage_price(view, garage) + class_price(view, want.class, bay);

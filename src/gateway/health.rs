@@ -17,8 +17,17 @@ use crate::time::Mono;
 
 /// A driver, or a vehicle that was identified, says the sensor is wrong: beyond doubt at once.
 const ERROR_SEEN: u8 = 4;
-/// A lease ended so that its bay may have been taken: another bay was, or nobody came.
+/// Nobody seems to have come to a promised bay: the sensor may not have seen the car.
+const ERROR_EXPIRED: u8 = 2;
+/// A driver took another bay, of their own will or because theirs was taken; or it flapped.
 const ERROR_INFERRED: u8 = 1;
+/// From so many on, each further one keeps the bay out for a time.
+const ERRORS_SURE: u8 = 4;
+/// Seen to come, or to leave: a sensor that sees cars has not stuck.
+const PROOF: i8 = -2;
+/// A sensor that is not stuck may have missed one car, which is gone some time later; twice as
+/// long with each error.
+const FORGET_MS: u64 = 900_000;
 /// As many as nobody should wait to have confirmed away.
 const ERRORS_MAX: u8 = 12;
 /// How long a bay must have been occupied, or free, before its change is a car's: nobody parks and
@@ -38,6 +47,10 @@ pub struct Health {
     /// Against it, less what confirmed it since.
     pub errors: u8,
     pub fault: Option<SensorFault>,
+    /// When `errors` changed last.
+    erred_at: Mono,
+    /// It saw a car come or leave in this run: it is not stuck.
+    proven: bool,
     /// Not told upstream yet.
     news: bool,
     /// Changes since `flap_from`.
@@ -89,7 +102,8 @@ impl Trust {
 
 impl Gateway {
     /// A bay's sensor says something else than before, debounced; what is to be believed of it.
-    pub(super) fn heed(&mut self, bay: BayIx, to: Sensed) -> Sensed {
+    pub(super) fn heed(&mut self, bay: BayIx, to: Sensed, effects: &mut Vec<Effect>) -> Sensed {
+        let steady = self.steady(bay);
         let now = self.now.mono;
         let zone = self.site.bays[bay.at()].zone;
         let window_ms = u64::from(self.tuning.truth.flap_window_s) * 1_000;
@@ -116,6 +130,10 @@ impl Gateway {
             self.fault(bay, Some(SensorFault::Flapping));
         } else if !flaps && health.fault.is_some_and(|fault| fault != SensorFault::Flapping) {
             self.fault(bay, None);
+        }
+        if steady {
+            self.trust.bays[bay.at()].proven = true;
+            self.weigh(bay, PROOF, effects);
         }
         self.judge(bay);
         match self.trust.get(bay).fault {
@@ -148,6 +166,7 @@ impl Gateway {
         let before = health.errors;
         health.errors = before.saturating_add_signed(errors).min(ERRORS_MAX);
         if health.errors != before {
+            health.erred_at = self.now.mono;
             let (was, is) = (self.doubted(before), self.doubted(self.trust.get(bay).errors));
             self.judge(bay);
             if was != is {
@@ -171,6 +190,7 @@ impl Gateway {
             || health.fault.is_some()
             || health.given_up.is_some_and(|until| until > self.now.mono)
             || exposed(health, exposure);
+
         if self.bays.get(bay).doubt != doubt {
             self.bays.change(bay, |state| state.doubt = doubt);
         }
@@ -210,7 +230,12 @@ impl Gateway {
                 self.weigh(promised, ERROR_INFERRED as i8, effects);
                 self.judge(promised);
             }
-            End::Expired => self.weigh(promised, ERROR_INFERRED as i8, effects),
+            End::Expired => {
+                self.weigh(promised, ERROR_EXPIRED as i8, effects);
+                if self.trust.get(promised).errors >= ERRORS_SURE {
+                    self.quarantine(promised, effects);
+                }
+            }
             End::Fulfilled | End::Displaced | End::Cancelled => (),
         }
     }
@@ -237,6 +262,11 @@ impl Gateway {
 
     fn look(&mut self, bay: BayIx, effects: &mut Vec<Effect>) {
         let now = self.now.mono;
+        let health = self.trust.get(bay);
+        let old = now.ms_since(health.erred_at) >= FORGET_MS << health.errors;
+        if health.errors > 0 && health.proven && old {
+            self.weigh(bay, -1, effects);
+        }
         let health = self.trust.get(bay);
         let for_ms = now.ms_since(health.changed_at);
         match (health.fault, health.value) {

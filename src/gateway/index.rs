@@ -11,8 +11,8 @@
 //! room. And bays that some class cannot do without cost every more flexible class more, the
 //! fewer are left, so that ordinary cars do not stand where only tall vehicles could.
 //!
-//! Doubtful bays come after all others of their garage and class, at the price of a zone without
-//! sensors. All costs are whole milliseconds, and equal ones go to the lowest bay.
+//! Doubtful bays come after all others, and after promises by count
+//! too. All costs are whole milliseconds, and equal ones go to the lowest bay.
 
 use super::route::Routes;
 use crate::config::GuidanceTable;
@@ -27,6 +27,9 @@ const PART_MAX: u64 = (1 << 26) - 1;
 const NOWHERE: u32 = u32::MAX;
 /// Set in the key of a doubtful bay, so that it comes after all others.
 const DOUBT: u32 = 1 << 31;
+/// What a doubtful bay costs more: nine hours, so that anything else comes before it, a zone by its
+/// count too.
+pub const DOUBT_MS: i32 = 1 << 25;
 /// Occupancy is told in so many steps where it prices a class.
 const STEPS: u32 = 256;
 
@@ -145,7 +148,6 @@ pub struct Index {
     pools: Vec<Pool>,
     price_garage_s: u32,
     price_class_s: u32,
-    doubt_ms: i32,
     walk_weight_tenths: u32,
 }
 
@@ -174,7 +176,6 @@ impl Index {
             pools: vec![Pool::default(); classes],
             price_garage_s: tuning.price_occupancy_s,
             price_class_s: tuning.price_class_s,
-            doubt_ms: part(u64::from(tuning.unsure_penalty_s) * 1_000),
             walk_weight_tenths: tuning.walk_weight_tenths,
         };
         index.line_up(site);
@@ -186,7 +187,6 @@ impl Index {
     pub fn follows(&self, tuning: &GuidanceTable) -> bool {
         self.price_garage_s == tuning.price_occupancy_s
             && self.price_class_s == tuning.price_class_s
-            && self.doubt_ms == part(u64::from(tuning.unsure_penalty_s) * 1_000)
             && self.walk_weight_tenths == tuning.walk_weight_tenths
     }
 
@@ -335,7 +335,7 @@ impl Index {
             (BayIx(u32::MAX), NONE)
         } else {
             let bay = self.order[(first & !DOUBT) as usize];
-            let doubt_ms = if first & DOUBT == 0 { 0 } else { self.doubt_ms };
+            let doubt_ms = if first & DOUBT == 0 { 0 } else { DOUBT_MS };
             (bay, self.inside[bay.at()] + doubt_ms)
         };
     }

@@ -28,6 +28,8 @@ mod keep;
 mod lamp;
 mod lease;
 mod ledger;
+#[cfg(test)]
+mod liars;
 mod order;
 mod output;
 mod passage;

@@ -15,8 +15,8 @@ use crate::time::Mono;
 /// How long and how often a new value must be read before it counts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Patience {
-    /// Readings in a row, the first included; at least 1.
-    pub reads: u8,
+    /// Readings in a row, the first included, to occupied and to free; at least 1.
+    pub reads: [u8; 2],
     pub occupied_ms: u64,
     pub free_ms: u64,
     /// To free, where a car is booked or under way.
@@ -28,7 +28,7 @@ impl Patience {
     #[cfg(test)]
     pub fn plain(ms: u64) -> Patience {
         let reads = if ms == 0 { 1 } else { 2 };
-        Patience { reads, occupied_ms: ms, free_ms: ms, booked_free_ms: ms }
+        Patience { reads: [reads; 2], occupied_ms: ms, free_ms: ms, booked_free_ms: ms }
     }
 
     /// From the configuration: a `debounce_ms` of 0 takes each reading at its word.
@@ -36,11 +36,11 @@ impl Patience {
         let truth = &tuning.truth;
         let occupied_ms = u64::from(tuning.debounce_ms);
         if occupied_ms == 0 {
-            return Patience { reads: 1, occupied_ms: 0, free_ms: 0, booked_free_ms: 0 };
+            return Patience { reads: [1; 2], occupied_ms: 0, free_ms: 0, booked_free_ms: 0 };
         }
         let free_ms = u64::from(truth.free_debounce_ms).max(occupied_ms);
         Patience {
-            reads: truth.debounce_reads,
+            reads: [truth.debounce_reads, truth.debounce_reads.saturating_add(1)],
             occupied_ms,
             free_ms,
             booked_free_ms: u64::from(truth.booked_free_ms).max(free_ms),
@@ -175,7 +175,7 @@ impl Points {
             self.reads[point] = 0;
         }
         self.reads[point] = self.reads[point].saturating_add(1);
-        if self.reads[point] < patience.reads {
+        if self.reads[point] < patience.reads[usize::from(!occupied)] {
             return false;
         }
         let booked = !occupied && self.bays[point].is_some_and(booked);
@@ -255,7 +255,7 @@ mod tests {
     #[test]
     fn it_takes_longer_to_free_than_to_occupy_and_longest_where_a_car_is_booked() {
         let patience =
-            Patience { reads: 3, occupied_ms: 1_000, free_ms: 2_000, booked_free_ms: 5_000 };
+            Patience { reads: [3; 2], occupied_ms: 1_000, free_ms: 2_000, booked_free_ms: 5_000 };
         // Since the first differing reading: the reading that made it count.
         let counts = |from: u64, to: u64, booked: bool, period_ms: u64| {
             let mut points = Points::new(&WIRED);
@@ -291,7 +291,7 @@ mod tests {
 
     #[test]
     fn no_spike_counts_however_long_one_sweep_is() {
-        let patience = Patience { reads: 2, ..Patience::plain(1_000) };
+        let patience = Patience::plain(1_000);
         let mut points = Points::new(&WIRED);
         let mut changes = Vec::new();
         for (s, occupied) in [(0, 1), (60, 1), (120, 0), (180, 1), (240, 0), (300, 1)] {

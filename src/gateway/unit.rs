@@ -107,7 +107,7 @@ impl Gateway {
         unit.points.read(reading.at, occupied, known, (patience, booked), &mut changes);
         unit.reads = unit.reads.saturating_add(1);
         let since = unit.since.map_or(0, |since| reading.at.ms_since(since));
-        let settled = unit.reads >= patience.reads && lasted(since, patience.free_ms);
+        let settled = unit.reads >= patience.reads[1] && lasted(since, patience.free_ms);
         let first = settled && !unit.fresh;
         unit.fresh |= settled;
         self.sensed(ix, &changes, effects);
@@ -130,7 +130,7 @@ impl Gateway {
         let mut moves = Vec::with_capacity(changes.len());
         for (bay, to) in changes.iter().copied() {
             let steady = self.steady(bay);
-            let to = self.heed(bay, to);
+            let to = self.heed(bay, to, effects);
             moves.push(self.bays.change(bay, |state| {
                 let explained =
                     state.presumed.is_some() || state.quarantine.is_some() || state.closures > 0;
