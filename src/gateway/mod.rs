@@ -18,6 +18,8 @@ mod calm;
 mod choose;
 mod close;
 mod door;
+#[cfg(test)]
+mod fair;
 mod fill;
 mod health;
 #[cfg(test)]
