@@ -468,6 +468,7 @@ mod tests {
             class: ClassIx(0),
             eta_s: 0,
             tail: None,
+            vehicle: None,
         })
     }
 

@@ -99,6 +99,8 @@ fn routes() -> Vec<Route> {
         (Method::DELETE, "/v1/allocations/{lease}", delete(drivers::cancel)),
         (Method::POST, "/v1/allocations/{lease}/parked", post(drivers::parked)),
         (Method::POST, "/v1/allocations/{lease}/bay-taken", post(drivers::bay_taken)),
+        (Method::POST, "/v1/allocations/{lease}/seen", post(drivers::seen)),
+        (Method::POST, "/v1/allocations/{lease}/class", post(drivers::class)),
         (Method::GET, "/v1/closures", get(staff::closures)),
         (Method::POST, "/v1/closures", post(staff::close)),
         (Method::POST, "/v1/openings", post(staff::open)),

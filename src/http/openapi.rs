@@ -19,6 +19,8 @@ use super::{drivers, outputs, page, signs, staff, state, stream};
         drivers::cancel,
         drivers::parked,
         drivers::bay_taken,
+        drivers::seen,
+        drivers::class,
         staff::closures,
         staff::close,
         staff::open,

@@ -163,6 +163,7 @@ pub fn allocation() -> Allocation {
         expires_in_s: 250,
         end: None,
         why: Why::Firm,
+        out: Vec::new(),
         routes: Some(testing::routes(&site())),
     }
 }
