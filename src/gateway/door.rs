@@ -218,7 +218,8 @@ pub enum Effect {
     /// Answer, once everything up to `after` is durable or at `by`, whichever comes first.
     Answer { reply: ReplyId, after: Ticket, by: Mono, answer: Answer },
     /// A lease was granted, moved or ended: tell upstream and keep (or forget) it. Counts two
-    /// tickets, and one where it was only confirmed. This and the two below are facts; [`Teller`](super::Teller) words them.
+    /// tickets, and one where it was only confirmed. This and the two below are facts;
+    /// [`Teller`](super::Teller) words them.
     Lease { at: Now, told: LeaseTold, lease: Lease },
     /// Bays changed: tell upstream of each. Counts one ticket a bay.
     Bays { at: Now, news: Vec<BayTold> },
