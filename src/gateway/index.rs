@@ -289,7 +289,7 @@ impl Index {
         );
         let way = self.ways[class.at()].iter().find(|way| way.class.at() == kind)?;
         let extra = Some(self.extra[way.first + garage]).filter(|extra| *extra < NONE)?;
-        let doubt_ms = if doubt { self.doubt_ms } else { 0 };
+        let doubt_ms = if doubt { DOUBT_MS } else { 0 };
         Some(extra + self.price[garage] + self.inside[bay.at()] + doubt_ms)
     }
 

@@ -136,7 +136,7 @@ pub struct AllocationReply {
 }
 
 impl AllocationReply {
-    fn new(site: &Site, allocation: &Allocation, durable: bool) -> AllocationReply {
+    pub fn new(site: &Site, allocation: &Allocation, durable: bool) -> AllocationReply {
         let node = |ix: crate::site::NodeIx| site.nodes[ix.at()].id.clone();
         AllocationReply {
             lease: allocation.lease.map(|lease| lease.to_string()),
@@ -366,7 +366,7 @@ fn reply(app: &App, answered: &Answered) -> Response {
 }
 
 /// A text that is no lease's name names no lease.
-fn lease_of(path: Result<Path<String>, PathRejection>) -> Result<LeaseId, ApiError> {
+pub fn lease_of(path: Result<Path<String>, PathRejection>) -> Result<LeaseId, ApiError> {
     let Ok(Path(text)) = path else { return Err(ApiError::unknown_lease("")) };
     LeaseId::parse(&text).ok_or_else(|| ApiError::unknown_lease(&text))
 }

@@ -39,6 +39,8 @@ use super::{drivers, outputs, page, signs, staff, state, stream};
         state::readyz,
         stream::state,
         stream::signs,
+        stream::sign,
+        stream::allocation,
         page::operators,
         page::sign,
         page::css,

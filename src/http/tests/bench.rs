@@ -62,7 +62,7 @@ impl Bench {
         let read = status.clone();
         let context = Context {
             site: Arc::new(site()),
-            owner: Handle::new(urgent, pictures),
+            owner: Handle::new(urgent, pictures, tokio::sync::broadcast::Sender::new(8)),
             status: Arc::new(move || read.borrow().clone()),
             metrics: Metrics::new(),
             token: tokens,
