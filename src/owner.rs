@@ -7,16 +7,17 @@
 //! through a [`Handle`] or reads the published [`Snapshot`]. Its loop turns at least once a second
 //! and pings the watchdog itself: if this loop hangs, nobody is being guided.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tracing::warn;
 
 use crate::config::GuidanceTable;
 use crate::gateway::{
-    Answer, Ask, Effect, Gateway, Input, Kept, Reading, ReplyId, Snapshot, Teller, Ticket,
+    Answer, Ask, Effect, Gateway, Input, Kept, LeaseId, LeaseTold, Reading, ReplyId, SignView,
+    Snapshot, Teller, Ticket,
 };
 use crate::record::{Body, Lane};
 use crate::site::{BayIx, ColourIx, Face, OutputIx, SignIx, UnitIx};
@@ -35,6 +36,20 @@ const GATHER: Duration = Duration::from_millis(5);
 
 /// Questions that may wait: a burst of arrivals at all portals at once, some seconds' worth.
 const URGENT_MAX: usize = 1_024;
+
+/// Turns whose changes a slow follower may be behind before it is told to look at everything: at
+/// 200 changes a second, over a second's worth.
+const NEWS_MAX: usize = 256;
+
+/// What changed in one turn of the loop, for those who follow it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct News {
+    pub at: Mono,
+    /// Leases that were confirmed, moved or ended.
+    pub leases: Vec<LeaseId>,
+    /// Signs that show something else, or whose orders changed.
+    pub signs: Vec<SignView>,
+}
 
 /// What the owner is sent besides readings.
 #[derive(Debug)]
@@ -60,11 +75,16 @@ pub struct Answered {
 pub struct Handle {
     urgent: mpsc::Sender<Urgent>,
     snapshot: watch::Receiver<Arc<Snapshot>>,
+    news: broadcast::Sender<Arc<News>>,
 }
 
 impl Handle {
-    pub fn new(urgent: mpsc::Sender<Urgent>, snapshot: watch::Receiver<Arc<Snapshot>>) -> Handle {
-        Handle { urgent, snapshot }
+    pub fn new(
+        urgent: mpsc::Sender<Urgent>,
+        snapshot: watch::Receiver<Arc<Snapshot>>,
+        news: broadcast::Sender<Arc<News>>,
+    ) -> Handle {
+        Handle { urgent, snapshot, news }
     }
 
     /// Asks and waits; `None` once the owner has stopped.
@@ -103,6 +123,11 @@ impl Handle {
     /// The newest picture.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.borrow().clone()
+    }
+
+    /// To hear of each change from now on, in the turn in which it happens.
+    pub fn news(&self) -> broadcast::Receiver<Arc<News>> {
+        self.news.subscribe()
     }
 
     /// To be woken at each new picture.
@@ -144,6 +169,10 @@ pub struct Owner {
     urgent: mpsc::Receiver<Urgent>,
     readings: mpsc::Receiver<Reading>,
     snapshot: watch::Sender<Arc<Snapshot>>,
+    news: broadcast::Sender<Arc<News>>,
+    /// Leases and signs that changed in this turn.
+    turned: BTreeSet<LeaseId>,
+    shown: BTreeSet<SignIx>,
     effects: Vec<Effect>,
     /// The same in words.
     words: Vec<Effect>,
@@ -170,7 +199,11 @@ impl Owner {
     ) -> (Owner, Handle) {
         let (sender, urgent) = mpsc::channel(URGENT_MAX);
         let (snapshot, follow) = watch::channel(Arc::new(Snapshot::default()));
+        let news = broadcast::Sender::new(NEWS_MAX);
         let owner = Owner {
+            news: news.clone(),
+            turned: BTreeSet::new(),
+            shown: BTreeSet::new(),
             teller: gateway.teller(),
             gateway,
             clock,
@@ -189,7 +222,7 @@ impl Owner {
             published: Instant::now(),
             changed: false,
         };
-        (owner, Handle::new(sender, follow))
+        (owner, Handle::new(sender, follow, news))
     }
 
     /// Restores, then turns until told to stop or nobody is left to tell.
@@ -219,9 +252,11 @@ impl Owner {
                 () = tokio::time::sleep(wait) => self.woken(),
             }
             self.commit();
+            self.tell_followers();
         }
         self.step(Input::Stopping);
         self.commit();
+        self.tell_followers();
         self.publish();
         for waiting in std::mem::take(&mut self.waiting) {
             self.reply(waiting);
@@ -234,6 +269,12 @@ impl Owner {
                 self.next_reply += 1;
                 let id = ReplyId(self.next_reply);
                 self.replies.insert(id, reply);
+                if let Ask::SetMode { sign, .. }
+                | Ask::ShowMessage { sign, .. }
+                | Ask::ClearMessage { sign, .. } = &ask
+                {
+                    self.shown.insert(*sign);
+                }
                 self.step(Input::Asked { ask, reply: id });
             }
             Urgent::Notice(body) => self.step(Input::Notice(body)),
@@ -290,6 +331,15 @@ impl Owner {
         self.gateway.step(self.clock.now(), input, &mut effects);
         (self.ports.stepped)(started.elapsed());
         self.changed = true;
+        for effect in &effects {
+            match effect {
+                Effect::Lease { told, lease, .. } if *told != LeaseTold::Granted => {
+                    self.turned.insert(lease.id);
+                }
+                Effect::Write { sign, .. } => _ = self.shown.insert(*sign),
+                _ => (),
+            }
+        }
         let mut words = std::mem::take(&mut self.words);
         effects.drain(..).for_each(|effect| self.teller.word(effect, &mut words));
         for effect in words.drain(..) {
@@ -325,6 +375,18 @@ impl Owner {
             let items = std::mem::take(&mut self.items);
             (self.ports.commit)(items, self.gateway.issued(), hurry);
         }
+    }
+
+    /// Tells those who follow what changed in this turn. Nobody is waited for.
+    fn tell_followers(&mut self) {
+        let (leases, signs) = (std::mem::take(&mut self.turned), std::mem::take(&mut self.shown));
+        if self.news.receiver_count() == 0 || leases.is_empty() && signs.is_empty() {
+            return;
+        }
+        let signs = signs.into_iter().map(|sign| self.gateway.sign_view(sign)).collect();
+        let news = News { at: self.clock.now().mono, leases: leases.into_iter().collect(), signs };
+        // An error says that the last follower has just left.
+        let _ = self.news.send(Arc::new(news));
     }
 
     /// Gives out every answer whose commit is durable or whose time is up.
@@ -468,6 +530,7 @@ mod tests {
             class: ClassIx(0),
             eta_s: 0,
             tail: None,
+            vehicle: None,
         })
     }
 

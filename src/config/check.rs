@@ -170,6 +170,8 @@ fn guidance(rules: &mut Rules, table: &GuidanceTable) {
         ("leases_max", table.leases_max, 1, 100_000),
         ("early_s", table.early_s, 0, 600),
         ("quarantine_s", table.quarantine_s, 10, 86_400),
+        ("move_gain_s", table.move_gain_s, 0, 3_600),
+        ("duplicate_s", table.duplicate_s, 0, 3_600),
     ];
     for (key, value, low, high) in ranges {
         rules.range(format!("guidance.{key}"), value, low, high);

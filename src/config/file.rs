@@ -421,6 +421,11 @@ pub struct GuidanceTable {
     pub early_s: u32,
     /// First quarantine of a bay reported taken; doubles each time up to a day. 10 to 86,400 s.
     pub quarantine_s: u32,
+    /// What a driver who could keep his place must gain to be moved, once, in seconds: 0 to 3,600.
+    pub move_gain_s: u32,
+    /// A vehicle read again at the same place within this is the same reading, in seconds: 0 to
+    /// 3,600.
+    pub duplicate_s: u32,
     /// Fullness of a garage, in percent of its bays taken or promised.
     pub fullness: FullnessTable,
     /// What a bay's sensor must do to be believed.
@@ -444,6 +449,8 @@ impl Default for GuidanceTable {
             leases_max: 2_000,
             early_s: 30,
             quarantine_s: 600,
+            move_gain_s: 300,
+            duplicate_s: 60,
             fullness: FullnessTable::default(),
             truth: TruthTable::default(),
         }

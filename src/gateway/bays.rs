@@ -53,6 +53,11 @@ impl Bay {
         self.kind() == Kind::Free
     }
 
+    /// Whether it would be offerable but for the lease it carries.
+    pub fn stays_offerable(&self) -> bool {
+        Bay { lease: None, ..*self }.offerable()
+    }
+
     /// What it is to its lamp.
     pub fn lamp_state(&self) -> LampState {
         match self.kind() {

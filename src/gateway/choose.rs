@@ -36,6 +36,14 @@ pub struct Choice {
     pub travel_ms: u64,
 }
 
+/// A place that was promised before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Place {
+    pub garage: GarageIx,
+    pub zone: Option<ZoneIx>,
+    pub bay: Option<BayIx>,
+}
+
 /// What choosing looks at.
 pub struct View<'a> {
     pub site: &'a Site,
@@ -59,6 +67,46 @@ pub fn choose(view: &View<'_>, want: &Want) -> Option<Choice> {
         }
     }
     best
+}
+
+/// What a place that was promised before would cost now, by the same reckoning; `None` where it
+/// cannot be reached or does not serve the class.
+pub fn cost_of(view: &View<'_>, want: &Want, place: &Place) -> Option<i32> {
+    let door = view.doors.row(want.at, want.destination)[place.garage.at()];
+    if door >= NONE || !serves(view, want.class, place) {
+        return None;
+    }
+    if let Some(bay) = place.bay {
+        let doubt = view.bays.get(bay).doubt;
+        return Some(door + view.bays.index.cost_of(want.class, bay, doubt)?);
+    }
+    let may_use = &view.site.classes[want.class.at()].may_use;
+    let zones = match place.zone {
+        Some(zone) => zone.0..zone.0 + 1,
+        None => view.site.garages[place.garage.at()].zones.clone(),
+    };
+    let serving = zones.map(ZoneIx).filter(|zone| view.bays.compatible(*zone, may_use) > 0);
+    let inside = serving.map(|zone| inside_ms(view, zone)).min()?;
+    let unsure = part(u64::from(view.tuning.unsure_penalty_s) * 1_000);
+    Some(door + inside + view.bays.index.beyond(want.class, place.garage)? + unsure)
+}
+
+/// Whether a vehicle of the class may stand there.
+pub fn serves(view: &View<'_>, class: ClassIx, place: &Place) -> bool {
+    let class = &view.site.classes[class.at()];
+    let garage = &view.site.garages[place.garage.at()];
+    if class.height_cm > garage.clearance_cm {
+        return false;
+    }
+    let compatible = |zone| view.bays.compatible(zone, &class.may_use) > 0;
+    match (place.bay, place.zone) {
+        (Some(bay), _) => {
+            let kind = view.site.bays[bay.at()].class;
+            class.may_use.iter().any(|(allowed, _)| *allowed == kind)
+        }
+        (None, Some(zone)) => compatible(zone),
+        (None, None) => garage.zones.clone().map(ZoneIx).any(compatible),
+    }
 }
 
 /// The cheapest bay that is sensed free.
@@ -260,6 +308,10 @@ mod tests {
             };
             let found = choose(&view, &want).map(|choice| (choice.bay, choice.cost_ms));
             assert_eq!(found, oracle(&view, &want), "{want:?}");
+            if let Some(Choice { garage, zone, bay, cost_ms, .. }) = choose(&view, &want) {
+                let place = Place { garage, zone, bay };
+                assert_eq!(cost_of(&view, &want, &place), Some(cost_ms), "{want:?}");
+            }
         }
     }
 

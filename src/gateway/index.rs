@@ -280,6 +280,19 @@ impl Index {
         best.map(|bay| (bay, least))
     }
 
+    /// What a bay costs a class beyond its garage's door, with the prices, whoever has it now;
+    /// `None` where it does not serve it.
+    pub fn cost_of(&self, class: ClassIx, bay: BayIx, doubt: bool) -> Option<i32> {
+        let (kind, garage) = (
+            self.cell[bay.at()] as usize / self.garages,
+            self.cell[bay.at()] as usize % self.garages,
+        );
+        let way = self.ways[class.at()].iter().find(|way| way.class.at() == kind)?;
+        let extra = Some(self.extra[way.first + garage]).filter(|extra| *extra < NONE)?;
+        let doubt_ms = if doubt { DOUBT_MS } else { 0 };
+        Some(extra + self.price[garage] + self.inside[bay.at()] + doubt_ms)
+    }
+
     /// What a garage costs a class at least beyond its door and a bay's inside: for promises that
     /// name no bay. `None` where the class fits nowhere in it.
     pub fn beyond(&self, class: ClassIx, garage: GarageIx) -> Option<i32> {

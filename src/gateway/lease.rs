@@ -2,7 +2,7 @@
 //!
 //! A lease is a promise with a deadline. It is found by its id, by the request that made it, by
 //! its garage and by the node that asked; [`Leases`] keeps these views in step. What a lease's ends
-//! mean for bays is decided in `ask.rs` and `fill.rs`.
+//! mean for bays is decided in `life.rs` and done in `turn.rs`.
 //!
 //! Leases lie in slots that are used again, ids of this run lead to them by their number, and
 //! requests by a hash whose order nothing ever asks for: opening and ending one costs a fixed
@@ -13,6 +13,7 @@ use std::hash::{BuildHasher, DefaultHasher, Hasher};
 use std::sync::Arc;
 
 use super::door::{LeaseId, Ticket};
+use super::life::Life;
 use crate::record::{End, Promise};
 use crate::site::{BayIx, ClassIx, DestinationIx, GarageIx, NodeIx, Site, ZoneIx};
 use crate::time::Mono;
@@ -46,6 +47,8 @@ pub struct Lease {
     pub hold_ms: u64,
     /// Makes a call-out; in memory only.
     pub tail: Option<Arc<str>>,
+    /// What is known of its vehicle.
+    pub life: Life,
     /// What must be durable before this is answered.
     pub ticket: Ticket,
     pub end: Option<End>,
@@ -368,6 +371,7 @@ mod tests {
             travel_ms: 0,
             hold_ms: 0,
             tail: None,
+            life: Life::new(NodeIx(0), Mono(0), None),
             ticket: Ticket(0),
             end: None,
         }

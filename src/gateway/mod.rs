@@ -21,6 +21,7 @@ mod door;
 #[cfg(test)]
 mod fair;
 mod fill;
+mod full;
 mod health;
 #[cfg(test)]
 mod history;
@@ -32,6 +33,9 @@ mod lease;
 mod ledger;
 #[cfg(test)]
 mod liars;
+mod life;
+#[cfg(test)]
+mod lives;
 mod order;
 mod output;
 mod passage;
@@ -49,6 +53,7 @@ mod telling;
 #[cfg(test)]
 pub mod testing;
 mod timers;
+mod turn;
 mod unit;
 mod window;
 
@@ -121,6 +126,7 @@ pub struct Gateway {
     /// By zone: how many incidents cover it.
     burning: Vec<u16>,
     leases: lease::Leases,
+    vehicles: life::Vehicles,
     ledger: ledger::Ledger,
     trust: health::Trust,
     /// By garage: its ledger was kept in this run.
@@ -180,6 +186,7 @@ impl Gateway {
             contacts_of: incident::contacts_of(&site),
             burning: vec![0; site.zones.len()],
             leases: lease::Leases::new(&site, identity.run),
+            vehicles: life::Vehicles::default(),
             ledger: ledger::Ledger::new(&site),
             trust: health::Trust::new(&site),
             ledger_kept: vec![false; site.garages.len()],
@@ -323,7 +330,7 @@ impl Gateway {
 
     /// Tells of a lease and keeps (or forgets) it.
     fn tell_lease(&mut self, told: LeaseTold, lease: &Lease, effects: &mut Vec<Effect>) {
-        self.issued.0 += 2;
+        self.issued.0 += if told == LeaseTold::Confirmed { 1 } else { 2 };
         effects.push(Effect::Lease { at: self.now, told, lease: lease.clone() });
     }
 

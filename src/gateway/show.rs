@@ -286,26 +286,29 @@ impl Gateway {
     }
 
     fn sign_views(&self) -> Vec<SignView> {
-        let view = |(state, sign): (&super::sign::SignState, &Sign)| {
-            let (source, face) =
-                state.shown.clone().unwrap_or((Source::Fallback, state.fallback.clone()));
-            SignView {
-                id: sign.id.clone(),
-                name: sign.name.clone(),
-                mode: state.order.mode,
-                face,
-                kind: match sign.kind {
-                    SignKind::Count { .. } => "count",
-                    SignKind::CallOut { .. } => "call-out",
-                    SignKind::Direction { .. } => "direction",
-                },
-                source,
-                message: state.message.as_ref().map(|message| message.text.clone()),
-                mode_until: state.order.until,
-                message_until: state.message.as_ref().map(|message| message.until),
-            }
-        };
-        self.signs.iter().zip(&self.site.signs).map(view).collect()
+        (0..self.signs.len() as u32).map(|sign| self.sign_view(SignIx(sign))).collect()
+    }
+
+    /// A sign as it is now.
+    pub fn sign_view(&self, ix: SignIx) -> SignView {
+        let (state, sign) = (&self.signs[ix.at()], &self.site.signs[ix.at()]);
+        let (source, face) =
+            state.shown.clone().unwrap_or((Source::Fallback, state.fallback.clone()));
+        SignView {
+            id: sign.id.clone(),
+            name: sign.name.clone(),
+            mode: state.order.mode,
+            face,
+            kind: match sign.kind {
+                SignKind::Count { .. } => "count",
+                SignKind::CallOut { .. } => "call-out",
+                SignKind::Direction { .. } => "direction",
+            },
+            source,
+            message: state.message.as_ref().map(|message| message.text.clone()),
+            mode_until: state.order.until,
+            message_until: state.message.as_ref().map(|message| message.until),
+        }
     }
 }
 

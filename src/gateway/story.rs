@@ -294,12 +294,10 @@ fn a_full_site_says_so_and_what_to_do() {
     story.read_all(|_| Sensed::Occupied);
     let answer = story.arrive("r1", "p1", "car");
     assert_eq!((answer.promise, answer.lease), (Promise::Signs, None));
-    assert!(
-        answer.reason(&story.site).contains("taken or promised"),
-        "{}",
-        answer.reason(&story.site)
-    );
-    assert!(answer.reason(&story.site).contains("ask again"), "{}", answer.reason(&story.site));
+    let (reason, directions) = (answer.reason(&story.site), answer.directions(&story.site));
+    assert!(reason.contains("taken or promised"), "{reason}");
+    assert!(reason.contains("Ask again in 60 s"), "{reason}");
+    assert_eq!(directions, ["No garage has room: follow the signs to the surface."]);
     assert_eq!(story.face("s1"), Face::Full);
 }
 

@@ -147,6 +147,7 @@ impl Rig {
             class: ClassIx(0),
             eta_s: 0,
             tail: None,
+            vehicle: None,
         }
     }
 

@@ -62,7 +62,7 @@ impl Bench {
         let read = status.clone();
         let context = Context {
             site: Arc::new(site()),
-            owner: Handle::new(urgent, pictures),
+            owner: Handle::new(urgent, pictures, tokio::sync::broadcast::Sender::new(8)),
             status: Arc::new(move || read.borrow().clone()),
             metrics: Metrics::new(),
             token: tokens,
@@ -163,6 +163,7 @@ pub fn allocation() -> Allocation {
         expires_in_s: 250,
         end: None,
         why: Why::Firm,
+        out: Vec::new(),
         routes: Some(testing::routes(&site())),
     }
 }
