@@ -30,6 +30,8 @@ mod lease;
 mod ledger;
 #[cfg(test)]
 mod liars;
+#[doc(hidden)]
+pub mod measure;
 mod order;
 mod output;
 mod passage;
