@@ -36,6 +36,8 @@ mod liars;
 mod life;
 #[cfg(test)]
 mod lives;
+#[doc(hidden)]
+pub mod measure;
 mod order;
 mod output;
 mod passage;
