@@ -1,13 +1,15 @@
 //! The owner of the gateway: one thread that waits, steps and carries out.
 //!
 //! It decides nothing about parking. What it does decide is order: an arrival never waits behind a
-//! reading, and an answer waits for its commit only until its `by`. Readings of lines that were
+//! reading, and what a step wants written goes to the store before its answer and before signs.
+//! An answer waits for its commit at whoever asked, only until its `by`: the store's mark wakes
+//! them directly, which saves the way through this thread. Readings of lines that were
 //! polled together come within some milliseconds; they are taken together, so that the thread is
 //! woken, the store told and a picture made once for all of them. Everything else talks to it
 //! through a [`Handle`] or reads the published [`Snapshot`]. Its loop turns at least once a second
 //! and pings the watchdog itself: if this loop hangs, nobody is being guided.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,7 +23,7 @@ use crate::gateway::{
 use crate::record::{Body, Lane};
 use crate::site::{BayIx, ColourIx, Face, OutputIx, SignIx, UnitIx};
 use crate::store::queue::Item;
-use crate::time::{Clock, Mono, Now};
+use crate::time::{Clock, Mono};
 
 /// Shortest time between two published snapshots.
 const BEAT: Duration = Duration::from_millis(250);
@@ -39,7 +41,7 @@ const URGENT_MAX: usize = 1_024;
 /// What the owner is sent besides readings.
 #[derive(Debug)]
 pub enum Urgent {
-    Ask { ask: Ask, reply: oneshot::Sender<Answered> },
+    Ask { ask: Ask, reply: oneshot::Sender<Given> },
     Notice(Body),
     Retune(GuidanceTable),
     Fallbacks(Vec<Face>),
@@ -47,12 +49,20 @@ pub enum Urgent {
     Stop,
 }
 
-/// An answer and whether what it rests on was durable when it was given.
+/// An answer as the owner gives it: to be passed on once the store has reached `after`, and at
+/// `by` in any case.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Given {
+    pub answer: Answer,
+    pub after: Ticket,
+    pub by: Mono,
+}
+
+/// An answer and whether what it rests on was durable when it was passed on.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Answered {
     pub answer: Answer,
     pub durable: bool,
-    pub at: Now,
 }
 
 /// How the rest of the process talks to the owner; cheap to clone.
@@ -60,18 +70,36 @@ pub struct Answered {
 pub struct Handle {
     urgent: mpsc::Sender<Urgent>,
     snapshot: watch::Receiver<Arc<Snapshot>>,
+    /// How far the store is durable.
+    durable: watch::Receiver<Ticket>,
+    clock: Clock,
 }
 
 impl Handle {
-    pub fn new(urgent: mpsc::Sender<Urgent>, snapshot: watch::Receiver<Arc<Snapshot>>) -> Handle {
-        Handle { urgent, snapshot }
+    pub fn new(
+        urgent: mpsc::Sender<Urgent>,
+        snapshot: watch::Receiver<Arc<Snapshot>>,
+        durable: watch::Receiver<Ticket>,
+        clock: Clock,
+    ) -> Handle {
+        Handle { urgent, snapshot, durable, clock }
     }
 
-    /// Asks and waits; `None` once the owner has stopped.
+    /// Asks and waits, also for the commit; `None` once the owner has stopped.
     pub async fn ask(&self, ask: Ask) -> Option<Answered> {
-        let (reply, answer) = oneshot::channel();
+        let (reply, given) = oneshot::channel();
         self.urgent.send(Urgent::Ask { ask, reply }).await.ok()?;
-        answer.await.ok()
+        let Given { answer, after, by } = given.await.ok()?;
+        let mut mark = self.durable.clone();
+        let durable = tokio::select! {
+            biased;
+            // A store that is gone will not get any further.
+            reached = mark.wait_for(|mark| *mark >= after) => reached.is_ok(),
+            // Nobody hands the store anything any more: whoever asked is told before the end.
+            () = self.urgent.closed() => false,
+            () = tokio::time::sleep(self.clock.wait(by)) => false,
+        };
+        Some(Answered { answer, durable })
     }
 
     /// Puts something on the alarm lane, from a thread that may not wait: false if the owner's
@@ -127,14 +155,6 @@ pub struct Ports {
     pub stepped: Box<dyn FnMut(Duration) + Send>,
 }
 
-/// An answer that waits for its commit.
-struct Waiting {
-    reply: ReplyId,
-    after: Ticket,
-    by: Mono,
-    answer: Answer,
-}
-
 /// The owner before it runs.
 pub struct Owner {
     gateway: Gateway,
@@ -147,9 +167,10 @@ pub struct Owner {
     effects: Vec<Effect>,
     /// The same in words.
     words: Vec<Effect>,
-    replies: BTreeMap<ReplyId, oneshot::Sender<Answered>>,
+    replies: BTreeMap<ReplyId, oneshot::Sender<Given>>,
     next_reply: u64,
-    waiting: VecDeque<Waiting>,
+    /// Answers and orders to devices of the last steps: they go out behind the store's items.
+    outward: Vec<Effect>,
     /// The first reading that waits for others, and until when.
     gathering: Option<(Instant, Reading)>,
     /// What the store is to be handed, and whether somebody waits for it.
@@ -170,6 +191,7 @@ impl Owner {
     ) -> (Owner, Handle) {
         let (sender, urgent) = mpsc::channel(URGENT_MAX);
         let (snapshot, follow) = watch::channel(Arc::new(Snapshot::default()));
+        let handle = Handle::new(sender, follow, ports.durable.clone(), clock);
         let owner = Owner {
             teller: gateway.teller(),
             gateway,
@@ -182,14 +204,14 @@ impl Owner {
             words: Vec::new(),
             replies: BTreeMap::new(),
             next_reply: 0,
-            waiting: VecDeque::new(),
+            outward: Vec::new(),
             gathering: None,
             items: Vec::new(),
             hurry: false,
             published: Instant::now(),
             changed: false,
         };
-        (owner, Handle::new(sender, follow))
+        (owner, handle)
     }
 
     /// Restores, then turns until told to stop or nobody is left to tell.
@@ -199,15 +221,12 @@ impl Owner {
         self.publish();
         loop {
             (self.ports.beat)();
-            self.release();
             if self.published.elapsed() >= if self.changed { BEAT } else { IDLE } {
                 self.publish();
             }
             let wait = self.wait();
             tokio::select! {
                 biased;
-                // A store that is gone makes this an error, which only closes this way in.
-                Ok(()) = self.ports.durable.changed(), if !self.waiting.is_empty() => (),
                 urgent = self.urgent.recv() => match urgent {
                     None | Some(Urgent::Stop) => break,
                     Some(urgent) => self.urgent(urgent),
@@ -223,9 +242,6 @@ impl Owner {
         self.step(Input::Stopping);
         self.commit();
         self.publish();
-        for waiting in std::mem::take(&mut self.waiting) {
-            self.reply(waiting);
-        }
     }
 
     fn urgent(&mut self, urgent: Urgent) {
@@ -245,8 +261,6 @@ impl Owner {
     }
 
     fn wait(&self) -> Duration {
-        let answer = self.waiting.front().map(|waiting| waiting.by);
-        let answer = answer.map_or(IDLE, |by| self.clock.wait(by));
         // Units that answered together fall due together: one turn for all of them.
         let due = self.gateway.due().map_or(IDLE, |due| self.clock.wait(due).max(GATHER));
         let beat = if self.changed { BEAT } else { IDLE };
@@ -255,7 +269,7 @@ impl Owner {
             .gathering
             .as_ref()
             .map_or(IDLE, |(until, _)| until.saturating_duration_since(Instant::now()));
-        due.min(answer).min(beat).min(gathered)
+        due.min(beat).min(gathered)
     }
 
     /// A time has come: that of the readings, or another.
@@ -294,13 +308,6 @@ impl Owner {
         effects.drain(..).for_each(|effect| self.teller.word(effect, &mut words));
         for effect in words.drain(..) {
             match effect {
-                Effect::Lease { .. } | Effect::Bays { .. } | Effect::Unit { .. } => {
-                    unreachable!("the teller has worded all facts")
-                }
-                Effect::Write { sign, face } => (self.ports.write)(sign, face),
-                Effect::Retry { unit } => (self.ports.retry)(unit),
-                Effect::Lamp { bay, colour } => (self.ports.lamp)(bay, colour),
-                Effect::Output { output, on } => (self.ports.output)(output, on),
                 Effect::Record(record) => {
                     // What alarms the city must stand in the journal too: a fire, a lost unit.
                     if record.lane == Lane::Alarms {
@@ -309,44 +316,42 @@ impl Owner {
                     self.items.push(Item::Record(record));
                 }
                 Effect::Keep { key, value } => self.items.push(Item::Keep { key, value }),
-                Effect::Answer { reply, after, by, answer } => {
-                    self.hurry |= after > *self.ports.durable.borrow();
-                    self.waiting.push_back(Waiting { reply, after, by, answer });
+                outward => {
+                    if let Effect::Answer { after, .. } = &outward {
+                        self.hurry |= *after > *self.ports.durable.borrow();
+                    }
+                    self.outward.push(outward);
                 }
             }
         }
         (self.effects, self.words) = (effects, words);
     }
 
-    /// Hands the store what the last steps want written.
+    /// Hands the store what the last steps want written; then to everyone else what is theirs.
+    /// In this order, because the disk is what an answer waits for longest.
     fn commit(&mut self) {
         let hurry = std::mem::take(&mut self.hurry);
         if !self.items.is_empty() || hurry {
             let items = std::mem::take(&mut self.items);
             (self.ports.commit)(items, self.gateway.issued(), hurry);
         }
-    }
-
-    /// Gives out every answer whose commit is durable or whose time is up.
-    fn release(&mut self) {
-        let durable = *self.ports.durable.borrow_and_update();
-        let now = self.clock.now().mono;
-        let mut still = VecDeque::new();
-        for waiting in std::mem::take(&mut self.waiting) {
-            if waiting.after <= durable || waiting.by <= now {
-                self.reply(waiting);
-            } else {
-                still.push_back(waiting);
+        for effect in self.outward.drain(..) {
+            match effect {
+                Effect::Answer { reply, after, by, answer } => {
+                    if let Some(reply) = self.replies.remove(&reply) {
+                        // Whoever asked may have hung up meanwhile; the lease stands all the same.
+                        let _ = reply.send(Given { answer, after, by });
+                    }
+                }
+                Effect::Write { sign, face } => (self.ports.write)(sign, face),
+                Effect::Retry { unit } => (self.ports.retry)(unit),
+                Effect::Lamp { bay, colour } => (self.ports.lamp)(bay, colour),
+                Effect::Output { output, on } => (self.ports.output)(output, on),
+                Effect::Record(_) | Effect::Keep { .. } => unreachable!("these went to the store"),
+                Effect::Lease { .. } | Effect::Bays { .. } | Effect::Unit { .. } => {
+                    unreachable!("the teller has worded all facts")
+                }
             }
-        }
-        self.waiting = still;
-    }
-
-    fn reply(&mut self, waiting: Waiting) {
-        let durable = waiting.after <= *self.ports.durable.borrow();
-        if let Some(reply) = self.replies.remove(&waiting.reply) {
-            // Whoever asked may have hung up meanwhile; the lease stands all the same.
-            let _ = reply.send(Answered { answer: waiting.answer, durable, at: self.clock.now() });
         }
     }
 
