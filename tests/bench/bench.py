@@ -229,7 +229,8 @@ def main():
     parser.add_argument("--step", type=pathlib.Path)
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--only", action="append", default=[])
-    parser.add_argument("--span-s", type=int, help="how long `dense`, `most`, `commit` and `stall` measure")
+    parser.add_argument("--span-s", type=int,
+                        help="how long `dense`, `most`, `commit` and `stall` measure")
     parser.add_argument("--period-ms", type=int, action="append", help="of `dense`")
     parser.add_argument("--hook", help="a program that is given the daemon's pid (a profiler)")
     args = parser.parse_args()
