@@ -258,6 +258,7 @@ impl World {
                 class: ClassIx(0),
                 eta_s: 0,
                 tail: None,
+                vehicle: None,
             };
             let Answer::Allocation(given) = self.ask(Ask::Arrive(request)) else {
                 panic!("refused");
