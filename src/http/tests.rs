@@ -223,6 +223,20 @@ async fn another_sites_page_gives_no_orders() {
 }
 
 #[tokio::test]
+async fn without_a_token_another_name_gets_nothing() {
+    let bench = Bench::new();
+    for (path, host, status) in [
+        ("/v1/state", "evil.example:8080", 403),
+        ("/v1/state", "localhost:8080", 200),
+        ("/healthz", "evil.example", 200),
+    ] {
+        let mut sent = request("GET", path, None);
+        sent.headers_mut().insert("host", host.parse().unwrap());
+        assert_eq!(bench.send(sent).await.status(), status, "{path} {host}");
+    }
+}
+
+#[tokio::test]
 async fn the_state_shows_what_the_gateway_and_the_adapters_say() {
     let bench = Bench::new();
     let (status, state) = bench.json(request("GET", "/v1/state", None)).await;
