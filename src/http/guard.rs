@@ -22,7 +22,7 @@ const CONTENT_POLICY: &str = "default-src 'self'; img-src 'self' data:; base-uri
     object-src 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// Paths that monitoring must reach without a secret; they tell nothing but up or not.
-const OPEN_PATHS: [&str; 2] = ["/healthz", "/readyz"];
+pub const OPEN_PATHS: [&str; 2] = ["/healthz", "/readyz"];
 
 /// Counts the request and puts the headers that protect a browser on every response.
 pub async fn headers(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {

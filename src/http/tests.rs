@@ -311,6 +311,29 @@ async fn every_route_is_in_the_document_and_the_other_way_round() {
 }
 
 #[tokio::test]
+async fn the_document_tells_what_stands_before_every_route() {
+    let document = serde_json::to_value(openapi::Contract::openapi()).unwrap();
+    for scheme in ["bearer", "basic"] {
+        assert_eq!(document["components"]["securitySchemes"][scheme]["scheme"], scheme);
+    }
+    let told = |path: &str, method: &str| -> String {
+        let operation = &document["paths"][path][method];
+        let statuses = operation["responses"].as_object().unwrap().keys();
+        statuses.cloned().collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(told("/healthz", "get"), "200 503");
+    assert_eq!(told("/v1/state", "get"), "200 401 403 503");
+    assert_eq!(told("/v1/closures", "post"), "204 400 401 403 413 415 422 503");
+    // An order without its body is told which key it lacks.
+    let bench = Bench::new();
+    let unit = format!("/v1/units/{}/retry", bench.app.site().units[0].id);
+    for (method, path) in [("DELETE", "/v1/signs/s-g01/message"), ("POST", unit.as_str())] {
+        let (status, reply) = bench.json(request(method, path, None)).await;
+        assert_eq!((status, &reply["error"]["field"]), (400, &json!("by")), "{path}");
+    }
+}
+
+#[tokio::test]
 async fn the_documents_bodies_have_the_keys_that_are_read() {
     let bench = Bench::new();
     let document = serde_json::to_value(openapi::Contract::openapi()).unwrap();
