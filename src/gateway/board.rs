@@ -245,6 +245,22 @@ fn silence_and_restarts_neither_light_a_fire_nor_put_it_out() {
 }
 
 #[test]
+fn reads_that_fail_between_do_not_keep_a_contact_from_counting() {
+    let mut story = Story::board();
+    for n in 0..4 {
+        // Every second read brings nothing, for longer than a contact bounces.
+        story.contacts(0, if n % 2 == 0 { u64::MAX } else { 0 });
+        story.pass(150);
+    }
+    assert_eq!(tells(&story), ["began"]);
+    for n in 0..4 {
+        story.contacts(AT_REST, if n % 2 == 0 { u64::MAX } else { 0 });
+        story.pass(150);
+    }
+    assert_eq!(tells(&story), ["began", "ended"]);
+}
+
+#[test]
 fn what_staff_closed_stays_closed_after_the_fire() {
     let mut story = Story::board();
     story.close("g1", None);

@@ -225,7 +225,7 @@ impl Gateway {
     pub(super) fn restore(&mut self, kept: Kept, effects: &mut Vec<Effect>) {
         for (key, value) in kept.entries {
             if let Err(why) = self.restore_one(&key, &value, effects) {
-                self.drop_kept(key, why, effects);
+                self.drop_kept(key, &value, why, effects);
             }
         }
         // A store that came late may close what was promised meanwhile.
@@ -243,7 +243,7 @@ impl Gateway {
         self.record(Lane::Events, body, effects);
     }
 
-    fn drop_kept(&mut self, key: String, why: String, effects: &mut Vec<Effect>) {
+    fn drop_kept(&mut self, key: String, value: &[u8], why: String, effects: &mut Vec<Effect>) {
         if let Some(lease) = key.strip_prefix("lease/") {
             // Upstream was told of its grant, and must hear of its end.
             let (lease, end) = (lease.to_owned(), End::Displaced);
@@ -252,6 +252,13 @@ impl Gateway {
         }
         if let Some(contact) = key.strip_prefix("contact/") {
             let (incident, by) = (contact.to_owned(), "restart".to_owned());
+            let body = Body::IncidentEnded { incident, by, lasted_s: 0 };
+            self.record(Lane::Alarms, body, effects);
+        }
+        if let Some(target) = key.strip_prefix("closure/")
+            && parse::<KeptClosure>(value).is_ok_and(|kept| kept.incident)
+        {
+            let (incident, by) = (target.to_owned(), "restart".to_owned());
             let body = Body::IncidentEnded { incident, by, lasted_s: 0 };
             self.record(Lane::Alarms, body, effects);
         }

@@ -436,6 +436,19 @@ fn a_kept_value_that_no_longer_fits_is_told_and_dropped() {
 }
 
 #[test]
+fn an_incident_whose_place_is_gone_is_told_as_over() {
+    let mut story = Story::seen();
+    let kept = br#"{"boot":"b0","reason":"smoke","by":"desk","incident":true}"#.to_vec();
+    story.kept.insert("closure/g9".to_owned(), kept);
+    story.kept.insert("closure/g8".to_owned(), br#"{"boot":"b0","reason":"","by":"x"}"#.to_vec());
+    story.restart("b1");
+    let ended = |body: &&Body| matches!(body, Body::IncidentEnded { .. });
+    let ended: Vec<&Body> = story.bodies(Lane::Alarms).filter(ended).collect();
+    let (incident, by) = ("g9".to_owned(), "restart".to_owned());
+    assert_eq!(ended, [&Body::IncidentEnded { incident, by, lasted_s: 0 }]);
+}
+
+#[test]
 fn every_minute_each_garage_adds_up() {
     let mut story = Story::seen();
     story.arrive("r1", "p1", "car");

@@ -140,6 +140,7 @@ fn router(app: &Arc<App>) -> Router {
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(from_fn(guard::in_time))
         .layer(from_fn(guard::same_site))
+        .layer(from_fn_with_state(app.clone(), guard::host))
         .layer(from_fn_with_state(app.clone(), guard::token))
         .layer(from_fn_with_state(app.clone(), guard::headers))
         .with_state(app.clone())

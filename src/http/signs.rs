@@ -192,7 +192,7 @@ pub async fn clear_message(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<StatusCode, ApiError> {
     let sign = find(&app, id)?;
-    let mut fields = Fields::read(&headers, body)?;
+    let mut fields = Fields::read_optional(&headers, body)?;
     let by = fields.text("by", 1..=BY_CHARS_MAX)?;
     fields.end("by")?;
     app.ask(Ask::ClearMessage { sign, by }).await?;

@@ -261,6 +261,20 @@ async fn another_sites_page_gives_no_orders() {
 }
 
 #[tokio::test]
+async fn without_a_token_another_name_gets_nothing() {
+    let bench = Bench::new();
+    for (path, host, status) in [
+        ("/v1/state", "evil.example:8080", 403),
+        ("/v1/state", "localhost:8080", 200),
+        ("/healthz", "evil.example", 200),
+    ] {
+        let mut sent = request("GET", path, None);
+        sent.headers_mut().insert("host", host.parse().unwrap());
+        assert_eq!(bench.send(sent).await.status(), status, "{path} {host}");
+    }
+}
+
+#[tokio::test]
 async fn the_state_shows_what_the_gateway_and_the_adapters_say() {
     let bench = Bench::new();
     let (status, state) = bench.json(request("GET", "/v1/state", None)).await;
@@ -331,6 +345,29 @@ async fn every_route_is_in_the_document_and_the_other_way_round() {
         let path = path.replace("{lease}", "0a1b2c3d-1").replace("{id}", id);
         let reply = bench.send(request(method.as_str(), &path, None)).await;
         assert!(![404, 405].contains(&reply.status().as_u16()), "{method} {path}");
+    }
+}
+
+#[tokio::test]
+async fn the_document_tells_what_stands_before_every_route() {
+    let document = serde_json::to_value(openapi::Contract::openapi()).unwrap();
+    for scheme in ["bearer", "basic"] {
+        assert_eq!(document["components"]["securitySchemes"][scheme]["scheme"], scheme);
+    }
+    let told = |path: &str, method: &str| -> String {
+        let operation = &document["paths"][path][method];
+        let statuses = operation["responses"].as_object().unwrap().keys();
+        statuses.cloned().collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(told("/healthz", "get"), "200 503");
+    assert_eq!(told("/v1/state", "get"), "200 401 403 503");
+    assert_eq!(told("/v1/closures", "post"), "204 400 401 403 413 415 422 503");
+    // An order without its body is told which key it lacks.
+    let bench = Bench::new();
+    let unit = format!("/v1/units/{}/retry", bench.app.site().units[0].id);
+    for (method, path) in [("DELETE", "/v1/signs/s-g01/message"), ("POST", unit.as_str())] {
+        let (status, reply) = bench.json(request(method, path, None)).await;
+        assert_eq!((status, &reply["error"]["field"]), (400, &json!("by")), "{path}");
     }
 }
 
