@@ -176,6 +176,18 @@ impl Bays {
         for (ix, tally) in (0..).map(GarageIx).zip(&self.garages) {
             self.index.fill(ix, *tally);
         }
+        self.index.price_classes();
+    }
+
+    /// Brings the prices up to date with the changes since [`Bays::take_changed`]: to be called
+    /// before anything is chosen and before those are taken.
+    pub fn price(&mut self) {
+        for garage in &self.changes {
+            self.index.fill(*garage, self.garages[garage.at()]);
+        }
+        if !self.changes.is_empty() {
+            self.index.price_classes();
+        }
     }
 
     /// One bay's facts.
@@ -222,7 +234,6 @@ impl Bays {
             *count(tally, before) -= 1;
             *count(tally, after) += 1;
         }
-        self.index.fill(garage, self.garages[garage.at()]);
         let ((seen_before, taken_before), (seen, taken)) = (before.counts(), after.counts());
         self.index.count(ix, seen - seen_before, taken - taken_before);
         let free = &mut self.free[zone.at()];

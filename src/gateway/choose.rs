@@ -287,6 +287,8 @@ mod tests {
         }
 
         fn compare(&mut self) {
+            self.bays.price();
+            self.bays.take_changed(&mut Vec::new());
             let doors = Doors::new(&self.site, &self.tuning, &self.routes);
             let ledger = Ledger::new(&self.site);
             let view = View {

@@ -359,29 +359,30 @@ impl Index {
         self.price[garage.at()] = priced(self.price_garage_s, taken, taken + tally.free);
     }
 
-    /// A bay came to be seen or not (`seen` +1, 0, -1), and taken or not: prices of its classes.
+    /// A bay came to be seen or not (`seen` +1, 0, -1), and taken or not.
     pub fn count(&mut self, bay: BayIx, seen: i32, taken: i32) {
-        let mut moved = false;
         let mut serves = self.serves[self.cell[bay.at()] as usize];
         while serves != 0 {
             let pool = &mut self.pools[serves.trailing_zeros() as usize];
             serves &= serves - 1;
             pool.seen = pool.seen.wrapping_add_signed(seen);
             pool.taken = pool.taken.wrapping_add_signed(taken);
-            let step = pool.taken * STEPS / pool.seen.max(1);
-            moved |= std::mem::replace(&mut pool.step, step) != step;
-        }
-        if moved {
-            self.price_classes();
         }
     }
 
-    /// Once in some 80 changes at 21,000 bays; a few hundred additions.
-    fn price_classes(&mut self) {
-        let price = |pool: &Pool| priced(self.price_class_s, pool.step, STEPS);
+    /// Prices the classes by what was counted: once before anything is chosen, not at each bay.
+    pub fn price_classes(&mut self) {
+        let mut moved = false;
+        for pool in &mut self.pools {
+            let step = pool.taken * STEPS / pool.seen.max(1);
+            moved |= std::mem::replace(&mut pool.step, step) != step;
+        }
+        if !moved {
+            return;
+        }
         let mut prices = [0; 32];
         for (price_ms, pool) in prices.iter_mut().zip(&self.pools) {
-            *price_ms = price(pool);
+            *price_ms = priced(self.price_class_s, pool.step, STEPS);
         }
         let lanes = self.extra.iter_mut().zip(&self.fixed).zip(&self.spared);
         for ((extra, fixed), spared) in lanes.filter(|((_, fixed), _)| **fixed < NONE) {

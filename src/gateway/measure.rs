@@ -9,7 +9,7 @@ use super::index::Doors;
 use super::route::Routes;
 use crate::config::GuidanceTable;
 use crate::record::Sensed;
-use crate::site::{BayIx, ClassIx, DestinationIx, NodeIx, Site};
+use crate::site::{BayIx, ClassIx, DestinationIx, GarageIx, NodeIx, Site};
 
 /// Any lease: the index only asks whether there is one.
 const SOMEBODY: LeaseId = LeaseId { run: 0, number: 1 };
@@ -18,6 +18,7 @@ const SOMEBODY: LeaseId = LeaseId { run: 0, number: 1 };
 pub struct Taker {
     bays: Bays,
     doors: Doors,
+    changed: Vec<GarageIx>,
 }
 
 impl Taker {
@@ -27,8 +28,10 @@ impl Taker {
         let routes = Routes::new(site, tuning.surface_weight_tenths, &nodes, &links);
         let mut bays = Bays::new(site.clone());
         bays.retune(tuning);
-        let mut taker = Taker { bays, doors: Doors::new(site, tuning, &routes) };
+        let mut taker =
+            Taker { bays, doors: Doors::new(site, tuning, &routes), changed: Vec::new() };
         (0..site.bays.len() as u32).for_each(|bay| taker.sense(BayIx(bay), Sensed::Free));
+        taker.settle();
         taker
     }
 
@@ -37,15 +40,23 @@ impl Taker {
         self.bays.change(bay, |bay| bay.sensed = sensed);
     }
 
-    /// Finds the cheapest bay and takes it.
+    /// Finds the cheapest bay and takes it; the prices follow.
     pub fn take(&mut self, at: NodeIx, to: Option<DestinationIx>, class: ClassIx) -> Option<BayIx> {
         let (bay, _) = self.bays.index.cheapest(self.doors.row(at, to), class, None)?;
         self.bays.change(bay, |bay| bay.lease = Some(SOMEBODY));
+        self.settle();
         Some(bay)
     }
 
-    /// Gives it back.
+    /// Gives it back; the prices follow.
     pub fn release(&mut self, bay: BayIx) {
         self.bays.change(bay, |bay| bay.lease = None);
+        self.settle();
+    }
+
+    /// What a step does with what changed: prices follow it.
+    pub fn settle(&mut self) {
+        self.bays.price();
+        self.bays.take_changed(&mut self.changed);
     }
 }

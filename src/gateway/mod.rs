@@ -134,6 +134,8 @@ pub struct Gateway {
     /// By garage: its ledger was kept in this run.
     ledger_kept: Vec<bool>,
     bands: Vec<band::Band>,
+    /// By garage: when its band was last armed for.
+    bands_due: Vec<Option<Mono>>,
     /// By garage: enough of its bays are known for a fullness.
     bands_known: Vec<bool>,
     windows: Vec<window::Window>,
@@ -193,6 +195,7 @@ impl Gateway {
             trust: health::Trust::new(&site),
             ledger_kept: vec![false; site.garages.len()],
             bands: vec![band::Band::default(); site.garages.len()],
+            bands_due: vec![None; site.garages.len()],
             bands_known: vec![false; site.garages.len()],
             windows: vec![window::Window::default(); site.garages.len()],
             window_since: Mono(0),

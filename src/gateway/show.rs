@@ -2,7 +2,7 @@
 //! published picture.
 
 use super::arrow::{self, Pointed};
-use super::door::Effect;
+use super::door::{Effect, SignMode};
 use super::precedence::Source;
 use super::sign::{self, Around, Worked};
 use super::snapshot::{GarageView, SignView, Snapshot, UnitView};
@@ -73,7 +73,10 @@ impl Gateway {
             for at in 0..self.signs_of[garage.at()].len() {
                 let sign = self.signs_of[garage.at()][at];
                 // A look at one garage's room is cheap; pointing anew is not.
-                if self.room_changed(sign, *garage) && !first {
+                if first || self.recounted(sign, effects) {
+                    continue;
+                }
+                if self.room_changed(sign, *garage) {
                     self.show(sign, effects);
                 }
             }
@@ -89,12 +92,30 @@ impl Gateway {
         }
     }
 
-    /// Brings the books of changed garages up to date; they stay marked as changed.
+    /// Brings books and prices of changed garages up to date; they stay marked as changed.
     pub(super) fn refresh_ledger(&mut self) {
         let unknown_max = self.tuning.unknown_max_percent;
         for garage in self.bays.changed() {
             self.ledger.refresh(&self.site, &self.bays, *garage, unknown_max);
         }
+        self.bays.price();
+    }
+
+    /// One number for another on a sign on which nothing else bears: most of all changes, and
+    /// nothing more than a count. False where it takes a closer look.
+    fn recounted(&mut self, ix: SignIx, effects: &mut Vec<Effect>) -> bool {
+        let SignKind::Count { scopes, .. } = &self.site.signs[ix.at()].kind else { return false };
+        if !self.signs[ix.at()].calmly_counts() || self.under_incident(scopes) {
+            return false;
+        }
+        let (sign, unsure) = (&self.site.signs[ix.at()], self.unsure(scopes));
+        let unknown_max = self.tuning.unknown_max_percent;
+        let worked = sign::count(sign, &self.site, &self.bays, unsure, unknown_max);
+        let Worked::Known { face: Face::Number(number), .. } = worked else { return false };
+        if self.signs[ix.at()].count_on(number) {
+            effects.push(Effect::Write { sign: ix, face: Face::Number(number) });
+        }
+        true
     }
 
     /// Works out a sign's face and orders it written if it is another one.
@@ -105,11 +126,14 @@ impl Gateway {
         let worked = self.work_out(ix);
         let sign = &self.site.signs[ix.at()];
         let now = self.now.mono;
+        let incident = self.under_incident(scopes(sign));
+        let ordered = self.signs[ix.at()].order.mode != SignMode::Auto;
         let around = Around {
             now,
             stopping: false,
-            incident: self.under_incident(scopes(sign)),
-            format: self.format(ix),
+            incident,
+            // Only what is ordered asks what the display can show.
+            format: if incident || ordered { self.format(ix) } else { None },
             hold_ms: u64::from(self.tuning.sign_hold_s) * 1_000,
         };
         let state = &mut self.signs[ix.at()];
@@ -234,7 +258,9 @@ impl Gateway {
         let taken_percent = (tally.held + tally.occupied) * 100 / seen;
         let band = &mut self.bands[garage.at()];
         let moved = band.update(self.now.mono, taken_percent, &self.limits);
-        if let Some(due) = band.due(&self.limits) {
+        let due = band.due(&self.limits);
+        let armed = std::mem::replace(&mut self.bands_due[garage.at()], due);
+        if let Some(due) = due.filter(|due| armed != Some(*due)) {
             self.arm(due, Timer::Band(garage));
         }
         if let Some((from, to)) = moved {

@@ -219,6 +219,7 @@ impl Index {
         for (ix, _) in free.iter().enumerate().filter(|(_, free)| !**free) {
             taker.sense(BayIx(ix as u32), Sensed::Occupied);
         }
+        taker.settle();
         Index { site: site.clone(), taker, free, origins: origins(site), dice }
     }
 
