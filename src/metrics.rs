@@ -247,6 +247,7 @@ fn leases(page: &mut Page, snapshot: &Snapshot) {
     for (name, count) in [
         ("parkway_leases_inferred_total", counts.inferred),
         ("parkway_leases_moved_total", counts.moved),
+        ("parkway_leases_sightings_total", counts.sightings),
         ("parkway_requests_repeated_total", counts.repeats),
         ("parkway_requests_refused_total", counts.refused),
         ("parkway_readings_total", counts.readings),

@@ -6,7 +6,7 @@ use super::testing::{self, Story};
 use super::{Allocation, Answer, Ask, LeaseId, Refusal, Report};
 use crate::config::GuidanceTable;
 use crate::record::{End, Lane, Promise, Sensed};
-use crate::site::{BayIx, ClassIx, Link, LinkKind, Node, NodeIx, NodeKind, Site, UnitIx};
+use crate::site::{BayIx, Class, ClassIx, GarageIx, Link, LinkKind, Node, NodeIx, NodeKind, Site, UnitIx};
 
 /// The small ring with an exit behind fork 2.
 fn site() -> Site {
@@ -174,6 +174,21 @@ fn who_passes_without_stopping_gives_the_bay_back_and_fills_no_ledger() {
 }
 
 #[test]
+fn a_car_that_left_is_no_car_of_a_garage_that_nobody_sees() {
+    let mut story = story(|_| ());
+    story.keep_alive(1_000);
+    story.go_silent(UnitIx(1), 8_000);
+    let room = |story: &Story| story.gateway.ledger.room(&story.site, GarageIx(1));
+    let before = room(&story);
+    let given = story.arrive("r1", "p1", "van");
+    assert_eq!((given.promise, room(&story)), (Promise::Zone, before - 1));
+    story.keep_alive(60_000);
+    seen(&mut story, given.lease.unwrap(), "x1");
+    story.tick(0);
+    assert_eq!(room(&story), before);
+}
+
+#[test]
 fn a_promise_gets_weaker_with_its_sensors_and_firmer_with_them() {
     let mut story = story(|_| ());
     story.keep_alive(1_000);
@@ -324,4 +339,51 @@ fn a_vehicle_of_which_only_the_place_is_known_gets_a_bay() {
     let mut story = story(|_| ());
     let given = story.arrive("own-1", "p1", "car");
     assert_eq!((given.promise, given.class), (Promise::Bay, ClassIx(0)));
+}
+
+#[test]
+fn whatever_is_closed_is_given_to_nobody_until_its_time_is_over() {
+    for (target, from, instead) in [
+        ("g1/B1/A/004", "p1", "g1/B1/A/005"),
+        ("g1/B1/A", "p1", "g1/B1/B/001"),
+        ("g1/B1", "p1", "g2/B1/A/001"),
+        ("g1", "p1", "g2/B1/A/001"),
+        ("node:g1-door", "p1", "g2/B1/A/001"),
+        ("link:f1>g1-door", "p1", "g2/B1/A/001"),
+        ("link:f2>f1", "f2", "g2/B1/A/001"),
+    ] {
+        let mut story = story(|_| ());
+        story.close(target, Some(60));
+        let given = story.arrive("r1", from, "car");
+        assert_eq!(story.bay(&given), instead, "{target}");
+        story.report(given.lease.unwrap(), Report::Cancelled);
+        story.keep_alive(60_000);
+        let after = story.arrive("r2", "p1", "car");
+        assert_eq!(story.bay(&after), "g1/B1/A/004", "{target} opens by itself");
+    }
+}
+
+#[test]
+fn a_class_is_what_the_site_says_it_is() {
+    // Disabled, family, VIP and permit are classes like any other: who may use which bay, and at
+    // what penalty, stands in the configuration.
+    let mut site = site();
+    let special = ClassIx(site.classes.len() as u32);
+    let class = site.classes[0].clone();
+    let may_use = vec![(special, 0), (ClassIx(0), 60)];
+    site.classes.push(Class { id: "permit".to_owned(), may_use, ..class });
+    let bay = site.target("g1/B1/B/030");
+    let Some(crate::site::Target::Bay(bay)) = bay else { panic!("no bay") };
+    site.bays[bay.at()].class = special;
+    let tuning = GuidanceTable { debounce_ms: 0, price_class_s: 0, ..GuidanceTable::default() };
+    let mut story = Story::at(site, tuning);
+    story.read_all(|_| Sensed::Free);
+    for round in 0..60 {
+        let given = story.arrive(&format!("c{round}"), "p1", "car");
+        assert_ne!(given.bay, Some(bay), "no permit, no bay of theirs");
+    }
+    let first = story.arrive("p1", "p1", "permit");
+    assert_eq!(first.bay, Some(bay));
+    let second = story.arrive("p2", "p1", "permit");
+    assert!(second.bay.is_some_and(|other| other != bay), "where theirs are taken, any other");
 }

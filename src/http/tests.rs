@@ -2,6 +2,7 @@
 
 mod bad;
 mod bench;
+mod follow;
 
 use std::collections::BTreeSet;
 
