@@ -259,7 +259,6 @@ impl World {
                 eta_s: 0,
                 vehicle: None,
                 tail: None,
-                vehicle: None,
             };
             let Answer::Allocation(given) = self.ask(Ask::Arrive(request)) else {
                 panic!("refused");
