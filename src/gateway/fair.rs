@@ -65,6 +65,7 @@ fn refused(tuning: GuidanceTable) -> usize {
         let destination = DestinationIx(dice.below(site.destinations.len()) as u32);
         let at = portals[dice.below(portals.len())];
         let want = Want { at, class, destination: Some(destination), within: None };
+        bays.price();
         let view = View {
             site: &site,
             tuning: &tuning,
