@@ -1,6 +1,6 @@
 //! Lines and their units: one owner an endpoint, one unit an address.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use super::{Ids, Weave};
 use crate::config::check::Rules;
@@ -177,7 +177,7 @@ fn one_host_port(endpoint: &str) -> String {
     let (host, port) = endpoint.rsplit_once(':').unwrap_or((endpoint, ""));
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     let name = bare.trim_end_matches('.').to_ascii_lowercase();
-    let address = name.parse().ok().or_else(|| short_ipv4(&name).map(IpAddr::V4));
+    let address = name.parse::<IpAddr>().ok().or_else(|| short_ipv4(&name));
     let name = match address.map(|address| address.to_canonical()) {
         Some(IpAddr::V6(address)) if address.is_loopback() => "127.0.0.1".to_owned(),
         // To connect to no address in particular is to connect to this machine.
@@ -192,7 +192,7 @@ fn one_host_port(endpoint: &str) -> String {
 
 /// An IPv4 address as the system's resolver takes it too: one to four parts, each decimal, octal
 /// or hexadecimal, the last filling what is left (`127.1`, `0x7f.0.0.1`, `2130706433`).
-fn short_ipv4(name: &str) -> Option<Ipv4Addr> {
+fn short_ipv4(name: &str) -> Option<IpAddr> {
     let parts: Option<Vec<u32>> = name.split('.').map(number).collect();
     let parts = parts.filter(|parts| parts.len() <= 4)?;
     let (last, firsts) = parts.split_last()?;
@@ -201,7 +201,7 @@ fn short_ipv4(name: &str) -> Option<Ipv4Addr> {
         return None;
     }
     let high = firsts.iter().fold(0u64, |all, part| all << 8 | u64::from(*part)) << left;
-    u32::try_from(high | u64::from(*last)).ok().map(Ipv4Addr::from)
+    u32::try_from(high | u64::from(*last)).ok().map(|all| IpAddr::from(all.to_be_bytes()))
 }
 
 /// A number as C writes it.

@@ -19,7 +19,7 @@ fn bus(signs: u16) -> Bus {
     Bus::with(2, profile, signs)
 }
 
-fn is_write(job: &String) -> bool {
+fn is_write(job: &str) -> bool {
     job.starts_with("write")
 }
 
