@@ -79,6 +79,7 @@ impl Gateway {
         self.answer(reply, after, answer, effects);
     }
 
+    #[inline]
     fn refusal(&self, request: &Request) -> Option<Refusal> {
         let open = self.leases.at(request.at);
         if self.stopping {
@@ -94,6 +95,7 @@ impl Gateway {
         }
     }
 
+    #[inline]
     fn find_place(&self, request: &Request) -> Option<Choice> {
         let want = Want {
             at: request.at,
@@ -115,6 +117,7 @@ impl Gateway {
         }
     }
 
+    #[inline]
     fn grant(
         &mut self,
         request: Request,
@@ -163,6 +166,7 @@ impl Gateway {
     }
 
     /// Takes the lease's bay out of what is offered, or books it in the ledger.
+    #[inline]
     pub(super) fn bind(&mut self, lease: &Lease) {
         match lease.bay {
             Some(bay) => self.bays.change(bay, |state| {
@@ -177,6 +181,7 @@ impl Gateway {
     }
 
     /// The reverse of [`Gateway::bind`].
+    #[inline]
     pub(super) fn unbind(&mut self, lease: &Lease) {
         match lease.bay {
             Some(bay) => self.bays.change(bay, |state| {
@@ -204,6 +209,7 @@ impl Gateway {
         }
     }
 
+    #[inline]
     fn allocation(&self, lease: &Lease) -> Answer {
         Answer::Allocation(Allocation {
             lease: Some(lease.id),

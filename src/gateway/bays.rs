@@ -181,6 +181,7 @@ impl Bays {
 
     /// Brings the prices up to date with the changes since [`Bays::take_changed`]: to be called
     /// before anything is chosen and before those are taken.
+    #[inline]
     pub fn price(&mut self) {
         for garage in &self.changes {
             self.index.fill(*garage, self.garages[garage.at()]);
@@ -191,6 +192,7 @@ impl Bays {
     }
 
     /// One bay's facts.
+    #[inline]
     pub fn get(&self, bay: BayIx) -> &Bay {
         &self.bays[bay.at()]
     }
@@ -222,6 +224,7 @@ impl Bays {
     }
 
     /// A bay counts as something else now: totals, prices, and whether its zone keeps back.
+    #[inline]
     fn recount(&mut self, ix: BayIx, before: Kind, after: Kind) {
         let place = &self.site.bays[ix.at()];
         let (zone, garage, class) = (place.zone, place.garage, place.class.at());
@@ -248,6 +251,7 @@ impl Bays {
     }
 
     /// How a bay may be given now.
+    #[inline]
     pub fn offer(&self, ix: BayIx) -> Offer {
         let bay = &self.bays[ix.at()];
         if !bay.offerable() || self.withheld[self.site.bays[ix.at()].zone.at()] {
@@ -270,6 +274,7 @@ impl Bays {
     }
 
     /// Totals of any part of the site, of one class or of all.
+    #[inline]
     pub fn tally(&self, scope: Scope, class: Option<ClassIx>) -> Tally {
         if let Scope::Garage(garage) = scope {
             let classes = self.site.classes.len();
@@ -311,6 +316,7 @@ impl Bays {
     }
 
     /// Notes that something besides its bays changed for a garage.
+    #[inline]
     pub fn touch(&mut self, garage: GarageIx) {
         if !std::mem::replace(&mut self.changed[garage.at()], true) {
             self.changes.push(garage);

@@ -302,6 +302,7 @@ impl Index {
     }
 
     /// Puts a bay where it belongs now.
+    #[inline]
     pub fn offer(&mut self, bay: BayIx, offer: Offer) {
         let (bit, cell) = (self.bit[bay.at()], self.cell[bay.at()] as usize);
         let (word, mask) = (bit as usize / 64, 1u64 << (bit % 64));
@@ -354,12 +355,14 @@ impl Index {
     }
 
     /// A garage's totals changed: it has another price.
+    #[inline]
     pub fn fill(&mut self, garage: GarageIx, tally: Tally) {
         let taken = tally.held + tally.occupied;
         self.price[garage.at()] = priced(self.price_garage_s, taken, taken + tally.free);
     }
 
     /// A bay came to be seen or not (`seen` +1, 0, -1), and taken or not.
+    #[inline]
     pub fn count(&mut self, bay: BayIx, seen: i32, taken: i32) {
         let mut serves = self.serves[self.cell[bay.at()] as usize];
         while serves != 0 {
@@ -393,5 +396,47 @@ impl Index {
             }
             *extra = fixed + most;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use crate::config::{self, GuidanceTable};
+    use crate::gateway::measure::Taker;
+    use crate::site::{ClassIx, DestinationIx, NodeIx, NodeKind, Site};
+
+    /// The reference site, from dawn to 95 % full with nothing but cars, then tall vehicles.
+    #[test]
+    fn cars_that_came_first_leave_room_for_tall_vehicles() {
+        let (refused, _) = vans(1_000, 1_000);
+        assert_eq!(refused, 0, "a tall vehicle found no place while cars stand in its bays");
+        let (refused, _) = vans(0, 0);
+        assert!(refused > 0, "without prices this test says nothing");
+    }
+
+    /// How many of 600 tall vehicles find nothing, and how many get a bay.
+    fn vans(price_occupancy_s: u32, price_class_s: u32) -> (usize, usize) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/jiefangbei/parkway.toml");
+        let site = Arc::new(config::load(&path).expect("the reference site is right").site);
+        let tuning = GuidanceTable { price_occupancy_s, price_class_s, ..GuidanceTable::default() };
+        let mut taker = Taker::new(&site, &tuning);
+        let [car, tall] = ["car", "tall"].map(|class| site.class(class).expect("it has one"));
+        let cars = site.bays.iter().filter(|bay| bay.class == car).count();
+        for driver in 0..cars * 95 / 100 {
+            assert!(arrive(&site, &mut taker, driver, car), "there is room for every car");
+        }
+        let found = (0..600).filter(|driver| arrive(&site, &mut taker, *driver, tall)).count();
+        (600 - found, found)
+    }
+
+    fn arrive(site: &Site, taker: &mut Taker, driver: usize, class: ClassIx) -> bool {
+        let nodes = (0..).map(NodeIx).zip(&site.nodes);
+        let portals: Vec<NodeIx> =
+            nodes.filter(|(_, node)| node.kind == NodeKind::Portal).map(|(ix, _)| ix).collect();
+        let to = DestinationIx((driver / portals.len() % site.destinations.len()) as u32);
+        taker.take(portals[driver % portals.len()], Some(to), class).is_some()
     }
 }

@@ -118,6 +118,7 @@ impl Leases {
     }
 
     /// An open lease or one that ended lately.
+    #[inline]
     pub fn find(&self, id: LeaseId) -> Option<&Lease> {
         self.slot(id).map(|slot| self.lease(slot))
     }
@@ -139,6 +140,7 @@ impl Leases {
     }
 
     /// Adds an open lease.
+    #[inline]
     pub fn open(&mut self, lease: Lease) {
         assert!(lease.end.is_none(), "an ended lease is not opened");
         assert!(self.slot(lease.id).is_none(), "a lease id is never used twice");
@@ -165,6 +167,7 @@ impl Leases {
     }
 
     /// Ends a lease and hands it out.
+    #[inline]
     pub fn end(&mut self, id: LeaseId, end: End) -> Option<Lease> {
         let slot = self.slot(id).filter(|slot| self.lease(*slot).end.is_none())?;
         self.leave_garage(slot);
@@ -200,6 +203,7 @@ impl Leases {
         Some(self.lease(slot))
     }
 
+    #[inline]
     fn slot(&self, id: LeaseId) -> Option<u32> {
         if id.run == self.run && id.number >= self.first {
             let slot = self.numbers.get((id.number - self.first) as usize);
@@ -208,14 +212,17 @@ impl Leases {
         self.earlier.get(&id).copied()
     }
 
+    #[inline]
     fn lease(&self, slot: u32) -> &Lease {
         &self.slots[slot as usize].as_ref().expect("whatever names a slot fills it").lease
     }
 
+    #[inline]
     fn lease_mut(&mut self, slot: u32) -> &mut Lease {
         &mut self.slots[slot as usize].as_mut().expect("whatever names a slot fills it").lease
     }
 
+    #[inline]
     fn leave_garage(&mut self, slot: u32) {
         let Slot { lease, place } =
             self.slots[slot as usize].as_ref().expect("whatever names a slot fills it");

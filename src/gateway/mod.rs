@@ -143,6 +143,9 @@ pub struct Gateway {
     signs: Vec<sign::SignState>,
     /// All signs were written once.
     faced: bool,
+    /// Room for what a reading changed, as heard and as believed.
+    heard: Vec<(BayIx, crate::record::Sensed)>,
+    moves: Vec<unit::Move>,
     /// Room for the garages that a step changed.
     settled: Vec<GarageIx>,
     /// Count and direction signs by the garages they look at.
@@ -201,6 +204,8 @@ impl Gateway {
             window_since: Mono(0),
             signs: site.signs.iter().map(sign::SignState::new).collect(),
             faced: false,
+            heard: Vec::new(),
+            moves: Vec::new(),
             settled: Vec::new(),
             signs_of: show::signs_of(&site),
             directions: show::which(&site, |sign| matches!(sign.kind, SignKind::Direction { .. })),
@@ -324,6 +329,7 @@ impl Gateway {
         self.turned = true;
     }
 
+    #[inline]
     fn arm(&mut self, due: Mono, timer: Timer) {
         self.timers.arm(due, timer);
     }
@@ -334,6 +340,7 @@ impl Gateway {
     }
 
     /// Tells of a lease and keeps (or forgets) it.
+    #[inline]
     fn tell_lease(&mut self, told: LeaseTold, lease: &Lease, effects: &mut Vec<Effect>) {
         self.issued.0 += if told == LeaseTold::Confirmed { 1 } else { 2 };
         effects.push(Effect::Lease { at: self.now, told, lease: lease.clone() });
@@ -344,6 +351,7 @@ impl Gateway {
         effects.push(Effect::Keep { key, value });
     }
 
+    #[inline]
     fn answer(&self, reply: ReplyId, after: Ticket, answer: Answer, effects: &mut Vec<Effect>) {
         let by = self.now.mono.plus_ms(u64::from(self.tuning.commit_wait_ms));
         effects.push(Effect::Answer { reply, after, by, answer });
