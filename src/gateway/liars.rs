@@ -257,7 +257,6 @@ impl World {
                 destination: None,
                 class: ClassIx(0),
                 eta_s: 0,
-                vehicle: None,
                 tail: None,
             };
             let Answer::Allocation(given) = self.ask(Ask::Arrive(request)) else {
