@@ -6,7 +6,9 @@ use super::testing::{self, Story};
 use super::{Allocation, Answer, Ask, LeaseId, Refusal, Report};
 use crate::config::GuidanceTable;
 use crate::record::{End, Lane, Promise, Sensed};
-use crate::site::{BayIx, Class, ClassIx, GarageIx, Link, LinkKind, Node, NodeIx, NodeKind, Site, UnitIx};
+use crate::site::{
+    BayIx, Class, ClassIx, GarageIx, Link, LinkKind, Node, NodeIx, NodeKind, Site, UnitIx,
+};
 
 /// The small ring with an exit behind fork 2.
 fn site() -> Site {
