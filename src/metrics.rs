@@ -267,6 +267,7 @@ fn leases(page: &mut Page, snapshot: &Snapshot) {
     for (name, count) in [
         ("parkway_leases_inferred_total", counts.inferred),
         ("parkway_leases_moved_total", counts.moved),
+        ("parkway_leases_sightings_total", counts.sightings),
         ("parkway_requests_repeated_total", counts.repeats),
         ("parkway_requests_refused_total", counts.refused),
         ("parkway_readings_total", counts.readings),
@@ -308,6 +309,11 @@ fn lines(page: &mut Page, snapshot: &Snapshot, status: &Status) {
             let up = matches!(unit.state, UnitState::Ok | UnitState::Refuses);
             page.set("parkway_unit_up", &labels, flag(up));
             page.set("parkway_unit_timeouts_total", &labels, number(unit.timeouts_total));
+            if unit.exceptions.is_empty() {
+                // A rate needs a start: 02 is what a wrong profile brings first.
+                let labels = [labels[0], labels[1], ("code", "02")];
+                page.set("parkway_unit_exceptions_total", &labels, number(0));
+            }
             for (code, count) in &unit.exceptions {
                 let code = format!("{code:02x}");
                 let labels = [labels[0], labels[1], ("code", code.as_str())];

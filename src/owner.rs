@@ -1,27 +1,30 @@
 //! The owner of the gateway: one thread that waits, steps and carries out.
 //!
 //! It decides nothing about parking. What it does decide is order: an arrival never waits behind a
-//! reading, and an answer waits for its commit only until its `by`. Readings of lines that were
+//! reading, and what a step wants written goes to the store before its answer and before signs.
+//! An answer waits for its commit at whoever asked, only until its `by`: the store's mark wakes
+//! them directly, which saves the way through this thread. Readings of lines that were
 //! polled together come within some milliseconds; they are taken together, so that the thread is
 //! woken, the store told and a picture made once for all of them. Everything else talks to it
 //! through a [`Handle`] or reads the published [`Snapshot`]. Its loop turns at least once a second
 //! and pings the watchdog itself: if this loop hangs, nobody is being guided.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tracing::warn;
 
 use crate::config::GuidanceTable;
 use crate::gateway::{
-    Answer, Ask, Effect, Gateway, Input, Kept, Reading, ReplyId, Snapshot, Teller, Ticket,
+    Answer, Ask, Effect, Gateway, Input, Kept, LeaseId, LeaseTold, Reading, ReplyId, SignView,
+    Snapshot, Teller, Ticket,
 };
 use crate::record::{Body, Lane};
 use crate::site::{BayIx, ColourIx, Face, OutputIx, SignIx, UnitIx};
 use crate::store::queue::Item;
-use crate::time::{Clock, Mono, Now};
+use crate::time::{Clock, Mono};
 
 /// Shortest time between two published snapshots.
 const BEAT: Duration = Duration::from_millis(250);
@@ -36,10 +39,24 @@ const GATHER: Duration = Duration::from_millis(5);
 /// Questions that may wait: a burst of arrivals at all portals at once, some seconds' worth.
 const URGENT_MAX: usize = 1_024;
 
+/// Turns whose changes a slow follower may be behind before it is told to look at everything: at
+/// 200 changes a second, over a second's worth.
+const NEWS_MAX: usize = 256;
+
+/// What changed in one turn of the loop, for those who follow it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct News {
+    pub at: Mono,
+    /// Leases that were confirmed, moved or ended.
+    pub leases: Vec<LeaseId>,
+    /// Signs that show something else, or whose orders changed.
+    pub signs: Vec<SignView>,
+}
+
 /// What the owner is sent besides readings.
 #[derive(Debug)]
 pub enum Urgent {
-    Ask { ask: Ask, reply: oneshot::Sender<Answered> },
+    Ask { ask: Ask, reply: oneshot::Sender<Given> },
     Notice(Body),
     Retune(GuidanceTable),
     Fallbacks(Vec<Face>),
@@ -47,12 +64,20 @@ pub enum Urgent {
     Stop,
 }
 
-/// An answer and whether what it rests on was durable when it was given.
+/// An answer as the owner gives it: to be passed on once the store has reached `after`, and at
+/// `by` in any case.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Given {
+    pub answer: Answer,
+    pub after: Ticket,
+    pub by: Mono,
+}
+
+/// An answer and whether what it rests on was durable when it was passed on.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Answered {
     pub answer: Answer,
     pub durable: bool,
-    pub at: Now,
 }
 
 /// How the rest of the process talks to the owner; cheap to clone.
@@ -60,18 +85,38 @@ pub struct Answered {
 pub struct Handle {
     urgent: mpsc::Sender<Urgent>,
     snapshot: watch::Receiver<Arc<Snapshot>>,
+    news: broadcast::Sender<Arc<News>>,
+    /// How far the store is durable.
+    durable: watch::Receiver<Ticket>,
+    clock: Clock,
 }
 
 impl Handle {
-    pub fn new(urgent: mpsc::Sender<Urgent>, snapshot: watch::Receiver<Arc<Snapshot>>) -> Handle {
-        Handle { urgent, snapshot }
+    pub fn new(
+        urgent: mpsc::Sender<Urgent>,
+        snapshot: watch::Receiver<Arc<Snapshot>>,
+        news: broadcast::Sender<Arc<News>>,
+        durable: watch::Receiver<Ticket>,
+        clock: Clock,
+    ) -> Handle {
+        Handle { urgent, snapshot, news, durable, clock }
     }
 
-    /// Asks and waits; `None` once the owner has stopped.
+    /// Asks and waits, also for the commit; `None` once the owner has stopped.
     pub async fn ask(&self, ask: Ask) -> Option<Answered> {
-        let (reply, answer) = oneshot::channel();
+        let (reply, given) = oneshot::channel();
         self.urgent.send(Urgent::Ask { ask, reply }).await.ok()?;
-        answer.await.ok()
+        let Given { answer, after, by } = given.await.ok()?;
+        let mut mark = self.durable.clone();
+        let durable = tokio::select! {
+            biased;
+            // A store that is gone will not get any further.
+            reached = mark.wait_for(|mark| *mark >= after) => reached.is_ok(),
+            // Nobody hands the store anything any more: whoever asked is told before the end.
+            () = self.urgent.closed() => false,
+            () = tokio::time::sleep(self.clock.wait(by)) => false,
+        };
+        Some(Answered { answer, durable })
     }
 
     /// Puts something on the alarm lane, from a thread that may not wait: false if the owner's
@@ -105,6 +150,11 @@ impl Handle {
         self.snapshot.borrow().clone()
     }
 
+    /// To hear of each change from now on, in the turn in which it happens.
+    pub fn news(&self) -> broadcast::Receiver<Arc<News>> {
+        self.news.subscribe()
+    }
+
     /// To be woken at each new picture.
     pub fn follow(&self) -> watch::Receiver<Arc<Snapshot>> {
         self.snapshot.clone()
@@ -127,14 +177,6 @@ pub struct Ports {
     pub stepped: Box<dyn FnMut(Duration) + Send>,
 }
 
-/// An answer that waits for its commit.
-struct Waiting {
-    reply: ReplyId,
-    after: Ticket,
-    by: Mono,
-    answer: Answer,
-}
-
 /// The owner before it runs.
 pub struct Owner {
     gateway: Gateway,
@@ -144,12 +186,17 @@ pub struct Owner {
     urgent: mpsc::Receiver<Urgent>,
     readings: mpsc::Receiver<Reading>,
     snapshot: watch::Sender<Arc<Snapshot>>,
+    news: broadcast::Sender<Arc<News>>,
+    /// Leases and signs that changed in this turn.
+    turned: BTreeSet<LeaseId>,
+    shown: BTreeSet<SignIx>,
     effects: Vec<Effect>,
     /// The same in words.
     words: Vec<Effect>,
-    replies: BTreeMap<ReplyId, oneshot::Sender<Answered>>,
+    replies: BTreeMap<ReplyId, oneshot::Sender<Given>>,
     next_reply: u64,
-    waiting: VecDeque<Waiting>,
+    /// Answers and orders to devices of the last steps: they go out behind the store's items.
+    outward: Vec<Effect>,
     /// The first reading that waits for others, and until when.
     gathering: Option<(Instant, Reading)>,
     /// What the store is to be handed, and whether somebody waits for it.
@@ -170,7 +217,13 @@ impl Owner {
     ) -> (Owner, Handle) {
         let (sender, urgent) = mpsc::channel(URGENT_MAX);
         let (snapshot, follow) = watch::channel(Arc::new(Snapshot::default()));
+        let news = broadcast::Sender::new(NEWS_MAX);
+        let durable = ports.durable.clone();
+        let handle = Handle::new(sender, follow, news.clone(), durable, clock);
         let owner = Owner {
+            news,
+            turned: BTreeSet::new(),
+            shown: BTreeSet::new(),
             teller: gateway.teller(),
             gateway,
             clock,
@@ -182,14 +235,14 @@ impl Owner {
             words: Vec::new(),
             replies: BTreeMap::new(),
             next_reply: 0,
-            waiting: VecDeque::new(),
+            outward: Vec::new(),
             gathering: None,
             items: Vec::new(),
             hurry: false,
             published: Instant::now(),
             changed: false,
         };
-        (owner, Handle::new(sender, follow))
+        (owner, handle)
     }
 
     /// Restores, then turns until told to stop or nobody is left to tell.
@@ -199,15 +252,12 @@ impl Owner {
         self.publish();
         loop {
             (self.ports.beat)();
-            self.release();
             if self.published.elapsed() >= if self.changed { BEAT } else { IDLE } {
                 self.publish();
             }
             let wait = self.wait();
             tokio::select! {
                 biased;
-                // A store that is gone makes this an error, which only closes this way in.
-                Ok(()) = self.ports.durable.changed(), if !self.waiting.is_empty() => (),
                 urgent = self.urgent.recv() => match urgent {
                     None | Some(Urgent::Stop) => break,
                     Some(urgent) => self.urgent(urgent),
@@ -219,13 +269,12 @@ impl Owner {
                 () = tokio::time::sleep(wait) => self.woken(),
             }
             self.commit();
+            self.tell_followers();
         }
         self.step(Input::Stopping);
         self.commit();
+        self.tell_followers();
         self.publish();
-        for waiting in std::mem::take(&mut self.waiting) {
-            self.reply(waiting);
-        }
     }
 
     fn urgent(&mut self, urgent: Urgent) {
@@ -234,6 +283,12 @@ impl Owner {
                 self.next_reply += 1;
                 let id = ReplyId(self.next_reply);
                 self.replies.insert(id, reply);
+                if let Ask::SetMode { sign, .. }
+                | Ask::ShowMessage { sign, .. }
+                | Ask::ClearMessage { sign, .. } = &ask
+                {
+                    self.shown.insert(*sign);
+                }
                 self.step(Input::Asked { ask, reply: id });
             }
             Urgent::Notice(body) => self.step(Input::Notice(body)),
@@ -245,8 +300,6 @@ impl Owner {
     }
 
     fn wait(&self) -> Duration {
-        let answer = self.waiting.front().map(|waiting| waiting.by);
-        let answer = answer.map_or(IDLE, |by| self.clock.wait(by));
         // Units that answered together fall due together: one turn for all of them.
         let due = self.gateway.due().map_or(IDLE, |due| self.clock.wait(due).max(GATHER));
         let beat = if self.changed { BEAT } else { IDLE };
@@ -255,7 +308,7 @@ impl Owner {
             .gathering
             .as_ref()
             .map_or(IDLE, |(until, _)| until.saturating_duration_since(Instant::now()));
-        due.min(answer).min(beat).min(gathered)
+        due.min(beat).min(gathered)
     }
 
     /// A time has come: that of the readings, or another.
@@ -290,17 +343,19 @@ impl Owner {
         self.gateway.step(self.clock.now(), input, &mut effects);
         (self.ports.stepped)(started.elapsed());
         self.changed = true;
+        for effect in &effects {
+            match effect {
+                Effect::Lease { told, lease, .. } if *told != LeaseTold::Granted => {
+                    self.turned.insert(lease.id);
+                }
+                Effect::Write { sign, .. } => _ = self.shown.insert(*sign),
+                _ => (),
+            }
+        }
         let mut words = std::mem::take(&mut self.words);
         effects.drain(..).for_each(|effect| self.teller.word(effect, &mut words));
         for effect in words.drain(..) {
             match effect {
-                Effect::Lease { .. } | Effect::Bays { .. } | Effect::Unit { .. } => {
-                    unreachable!("the teller has worded all facts")
-                }
-                Effect::Write { sign, face } => (self.ports.write)(sign, face),
-                Effect::Retry { unit } => (self.ports.retry)(unit),
-                Effect::Lamp { bay, colour } => (self.ports.lamp)(bay, colour),
-                Effect::Output { output, on } => (self.ports.output)(output, on),
                 Effect::Record(record) => {
                     // What alarms the city must stand in the journal too: a fire, a lost unit.
                     if record.lane == Lane::Alarms {
@@ -309,45 +364,55 @@ impl Owner {
                     self.items.push(Item::Record(record));
                 }
                 Effect::Keep { key, value } => self.items.push(Item::Keep { key, value }),
-                Effect::Answer { reply, after, by, answer } => {
-                    self.hurry |= after > *self.ports.durable.borrow();
-                    self.waiting.push_back(Waiting { reply, after, by, answer });
+                outward => {
+                    if let Effect::Answer { after, .. } = &outward {
+                        self.hurry |= *after > *self.ports.durable.borrow();
+                    }
+                    self.outward.push(outward);
                 }
             }
         }
         (self.effects, self.words) = (effects, words);
     }
 
-    /// Hands the store what the last steps want written.
+    /// Hands the store what the last steps want written; then to everyone else what is theirs.
+    /// In this order, because the disk is what an answer waits for longest.
     fn commit(&mut self) {
         let hurry = std::mem::take(&mut self.hurry);
         if !self.items.is_empty() || hurry {
             let items = std::mem::take(&mut self.items);
             (self.ports.commit)(items, self.gateway.issued(), hurry);
         }
-    }
-
-    /// Gives out every answer whose commit is durable or whose time is up.
-    fn release(&mut self) {
-        let durable = *self.ports.durable.borrow_and_update();
-        let now = self.clock.now().mono;
-        let mut still = VecDeque::new();
-        for waiting in std::mem::take(&mut self.waiting) {
-            if waiting.after <= durable || waiting.by <= now {
-                self.reply(waiting);
-            } else {
-                still.push_back(waiting);
+        for effect in self.outward.drain(..) {
+            match effect {
+                Effect::Answer { reply, after, by, answer } => {
+                    if let Some(reply) = self.replies.remove(&reply) {
+                        // Whoever asked may have hung up meanwhile; the lease stands all the same.
+                        let _ = reply.send(Given { answer, after, by });
+                    }
+                }
+                Effect::Write { sign, face } => (self.ports.write)(sign, face),
+                Effect::Retry { unit } => (self.ports.retry)(unit),
+                Effect::Lamp { bay, colour } => (self.ports.lamp)(bay, colour),
+                Effect::Output { output, on } => (self.ports.output)(output, on),
+                Effect::Record(_) | Effect::Keep { .. } => unreachable!("these went to the store"),
+                Effect::Lease { .. } | Effect::Bays { .. } | Effect::Unit { .. } => {
+                    unreachable!("the teller has worded all facts")
+                }
             }
         }
-        self.waiting = still;
     }
 
-    fn reply(&mut self, waiting: Waiting) {
-        let durable = waiting.after <= *self.ports.durable.borrow();
-        if let Some(reply) = self.replies.remove(&waiting.reply) {
-            // Whoever asked may have hung up meanwhile; the lease stands all the same.
-            let _ = reply.send(Answered { answer: waiting.answer, durable, at: self.clock.now() });
+    /// Tells those who follow what changed in this turn. Nobody is waited for.
+    fn tell_followers(&mut self) {
+        let (leases, signs) = (std::mem::take(&mut self.turned), std::mem::take(&mut self.shown));
+        if self.news.receiver_count() == 0 || leases.is_empty() && signs.is_empty() {
+            return;
         }
+        let signs = signs.into_iter().map(|sign| self.gateway.sign_view(sign)).collect();
+        let news = News { at: self.clock.now().mono, leases: leases.into_iter().collect(), signs };
+        // An error says that the last follower has just left.
+        let _ = self.news.send(Arc::new(news));
     }
 
     fn publish(&mut self) {
@@ -468,6 +533,7 @@ mod tests {
             class: ClassIx(0),
             eta_s: 0,
             tail: None,
+            vehicle: None,
         })
     }
 

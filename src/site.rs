@@ -236,6 +236,8 @@ pub struct Zone {
     pub walk_s: u32,
     /// What the last bay of the zone costs more than the first, in walking seconds.
     pub spread_s: u32,
+    /// Free bays that are promised to nobody.
+    pub keep_back: u32,
     /// Where the lamps of its bays are, in bay order; `None` for a zone without.
     pub lamps: Option<ZoneLamps>,
 }

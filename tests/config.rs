@@ -334,6 +334,11 @@ const BROKEN_PARTS: &[(&str, &[&str])] = &[
          counters = { table = \"input\", base = 0, count = 1 }",
         &["profile[ld120].id", "ships with parkway", "another id"],
     ),
+    (
+        "counters = { table = \"holding\", base = 0, count = 1 }\n\
+         outputs = { table = \"holding\", base = 1, count = 1, on = 1, off = 0 }",
+        &["outputs.base", "lie across those of counters"],
+    ),
     ("bays.layout = { kind = \"bits\" }\nbays.block_max = 126", &["bays.block_max", "1 to 125"]),
     (
         "bays.layout = { kind = \"values\", free = 1, occupied = 1 }",

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use parkway::config::Config;
 use parkway::gateway::{Answer, GarageView, SignMode, SignView, Snapshot, Source, Ticket};
-use parkway::owner::{Answered, Handle, Urgent};
+use parkway::owner::{Given, Handle, Urgent};
 use parkway::record::{Body, Fullness, Lane, Record, Sensed, Tally};
 use parkway::site::Face;
 use parkway::store::{self, Item, Store};
@@ -24,7 +24,7 @@ use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{Packet, PublishProperties};
 use rumqttc::v5::{Client, Event, MqttOptions};
 use serde_json::Value;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 
 const WINDOW: u64 = 8;
 
@@ -297,7 +297,8 @@ impl Rig {
         let notices = Arc::new(Mutex::new(Vec::new()));
         let noticed = notices.clone();
         std::thread::spawn(move || agree(asked, &noticed));
-        let handle = Handle::new(urgent, picture);
+        let durable = watch::channel(Ticket(0)).1;
+        let handle = Handle::new(urgent, picture, broadcast::Sender::new(8), durable, clock);
         let uplink = uplink::start(&config, clock, store.clone(), handle);
         Rig { store, uplink, notices, _pictures: pictures }
     }
@@ -329,8 +330,8 @@ fn agree(mut asked: mpsc::Receiver<Urgent>, notices: &Mutex<Vec<Body>>) {
     while let Some(urgent) = asked.blocking_recv() {
         match urgent {
             Urgent::Ask { reply, .. } => {
-                let at = Clock::real().now();
-                let _ = reply.send(Answered { answer: Answer::Done, durable: true, at });
+                let by = Clock::real().now().mono;
+                let _ = reply.send(Given { answer: Answer::Done, after: Ticket(0), by });
             }
             Urgent::Notice(body) => notices.lock().unwrap().push(body),
             _ => (),

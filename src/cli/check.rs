@@ -11,7 +11,8 @@ use std::process::ExitCode;
 use super::lines;
 use crate::config::{self, Config};
 use crate::field::budget::blocks;
-use crate::site::{NodeKind, SignKind, Site, Unit};
+use crate::field::places::{Kind, places};
+use crate::site::{LineIx, NodeKind, SignKind, Site, Unit};
 
 /// Vehicles a day at the reference site, 21,000 bays: each bay is used a little over twice.
 const VEHICLES_A_DAY: f64 = 45_000.0;
@@ -67,6 +68,9 @@ fn report(path: &Path, config: &Config, told: &lines::Told) -> String {
     row("", by_class(site));
     row("ways", ways(site));
     row("signs", signs(site));
+    if let Some(switched) = switched(site) {
+        row("switched", switched);
+    }
     row("profiles", profiles(site));
     row("lines", line_count(site));
     for line in &told.rows {
@@ -124,6 +128,16 @@ fn signs(site: &Site) -> String {
     let counting = count(site.signs.len() - call_outs - arrows, "count sign");
     let (call_outs, arrows) = (count(call_outs, "call-out"), count(arrows, "direction sign"));
     format!("{counting}, {call_outs}, {arrows}")
+}
+
+/// Outputs, lamps and contacts, where the site has any.
+fn switched(site: &Site) -> Option<String> {
+    let lines = (0..).map(LineIx).take(site.lines.len());
+    let places = lines.flat_map(|line| places(site, line));
+    let lamps = places.filter(|(_, place)| place.kind == Kind::Lamp).count();
+    let all = [(site.outputs.len(), "output"), (lamps, "lamp"), (site.contacts.len(), "contact")];
+    let some = all.into_iter().filter(|(n, _)| *n > 0).map(|(n, what)| count(n, what));
+    Some(some.collect::<Vec<_>>().join(", ")).filter(|text| !text.is_empty())
 }
 
 /// How many are written in the site's own files, and which of the shipped ones units use.

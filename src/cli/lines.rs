@@ -56,11 +56,11 @@ fn names(lines: &[&str]) -> String {
 }
 
 fn row(budget: &Budget) -> String {
-    let signs = plural(budget.signs, "sign");
+    let written = written(budget);
     if budget.requests == 0 {
-        return match budget.signs {
-            0 => "neither read nor written to".to_owned(),
-            _ => format!("written to only, {signs} in {}", ms(budget.signs_us)),
+        return match written.as_str() {
+            "" => "neither read nor written to".to_owned(),
+            _ => format!("written to only, {written} in {}", ms(budget.writes_us)),
         };
     }
     let mut text = format!(
@@ -70,14 +70,21 @@ fn row(budget: &Budget) -> String {
         budget.period_ms,
         percent(budget, budget.sweep_us),
     );
-    if budget.signs > 0 {
-        let share = percent(budget, budget.signs_us);
-        text += &format!("; {signs} at most {} more ({share})", ms(budget.signs_us));
+    if !written.is_empty() {
+        let share = percent(budget, budget.writes_us);
+        text += &format!("; {written} at most {} more ({share})", ms(budget.writes_us));
     }
     if let Some(wire) = wire(budget.medium) {
         text += &format!("; {wire}");
     }
     text
+}
+
+/// What hangs on the line to be written to; nothing where nothing does.
+fn written(budget: &Budget) -> String {
+    let all = [(budget.signs, "sign"), (budget.outputs, "output"), (budget.lamps, "lamp")];
+    let some = all.into_iter().filter(|(n, _)| *n > 0).map(|(n, what)| plural(n, what));
+    some.collect::<Vec<_>>().join(", ")
 }
 
 fn with_one_dead(budget: &Budget) -> String {
@@ -92,7 +99,7 @@ fn with_one_dead(budget: &Budget) -> String {
 
 fn warning(budget: &Budget) -> Option<String> {
     let (period, least) = (budget.period_ms, budget.least_ms());
-    let calm = format!("{} ms hold signs and one dead unit too", budget.calm_ms());
+    let calm = format!("{} ms hold all writes and one dead unit too", budget.calm_ms());
     match budget.judgement() {
         Judgement::Held => None,
         Judgement::LateWithOneDead => Some(format!(
@@ -101,8 +108,8 @@ fn warning(budget: &Budget) -> Option<String> {
             budget.calm_ms()
         )),
         Judgement::LateWithSigns => Some(format!(
-            "period_ms {period} is not held while every sign is written: {} ms would; {calm}",
-            (budget.sweep_us + budget.signs_us).div_ceil(10_000) * 10
+            "period_ms {period} is not held while all is written at once: {} ms would; {calm}",
+            (budget.sweep_us + budget.writes_us).div_ceil(10_000) * 10
         )),
         Judgement::TooMuch => Some(format!(
             "period_ms {period} is too short: one sweep takes {}, the least period is {least} ms; \
@@ -214,7 +221,7 @@ mod tests {
         let told = tell(&site);
         assert_eq!(told.warnings.len(), 1, "{told:?}");
         let expected = "zc-01: period_ms 11 is too short: one sweep takes 12.0 ms, the least \
-                        period is 20 ms; 310 ms hold signs and one dead unit too";
+                        period is 20 ms; 310 ms hold all writes and one dead unit too";
         assert_eq!(told.warnings[0], expected);
         assert!(!told.impossible, "over TCP nothing is certain");
     }

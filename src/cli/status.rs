@@ -101,6 +101,7 @@ fn summary(state: &Value) -> Option<String> {
         number("/totals/bays")?,
         number("/leases_open")?,
     );
+    incidents(state, &mut out);
     let garages = state.get("garages")?.as_array()?;
     let full = names(garages, |g| g.get("fullness").and_then(Value::as_str) == Some("full"));
     let shut = names(garages, |g| g.get("garage_closed").and_then(Value::as_bool) == Some(true));
@@ -115,6 +116,7 @@ fn summary(state: &Value) -> Option<String> {
         lines.len(),
         list("not", &down)
     );
+    mute(lines, &mut out);
     let units = state.get("units")?.as_array()?;
     let lost = names(units, |u| u.get("fresh").and_then(Value::as_bool) == Some(false));
     let _ = writeln!(
@@ -140,6 +142,29 @@ fn summary(state: &Value) -> Option<String> {
         .collect();
     let _ = writeln!(out, "store    {}, waiting: {}", text("/store/state")?, waiting.join(", "));
     Some(out)
+}
+
+/// What burns, first of all.
+fn incidents(state: &Value, out: &mut String) {
+    for incident in state.get("incidents").and_then(Value::as_array).into_iter().flatten() {
+        let part = |key| incident.get(key).and_then(Value::as_str).unwrap_or("");
+        let for_s = incident.get("for_s").and_then(Value::as_u64).unwrap_or(0);
+        let (id, reason, by) = (part("id"), part("reason"), part("by"));
+        let _ = writeln!(out, "INCIDENT {id}: {reason} (by {by}, for {for_s} s)");
+    }
+}
+
+/// Lines that are up with none of their units answering.
+fn mute(lines: &[Value], out: &mut String) {
+    let mute = names(lines, |l| {
+        let up = l.get("state").and_then(Value::as_str) == Some("up");
+        let units = l.get("units").and_then(Value::as_array).filter(|units| !units.is_empty());
+        let open = |u: &Value| u.get("state").and_then(Value::as_str) == Some("open");
+        up && units.is_some_and(|units| units.iter().all(open))
+    });
+    if !mute.is_empty() {
+        let _ = writeln!(out, "         nobody answers{}", list("on", &mute));
+    }
 }
 
 fn names(items: &[Value], wanted: impl Fn(&Value) -> bool) -> Vec<&str> {

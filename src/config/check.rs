@@ -165,9 +165,13 @@ fn guidance(rules: &mut Rules, table: &GuidanceTable) {
         ("unknown_max_percent", table.unknown_max_percent, 1, 100),
         ("sign_hold_s", table.sign_hold_s, 0, 3_600),
         ("unsure_penalty_s", table.unsure_penalty_s, 0, 3_600),
+        ("price_occupancy_s", table.price_occupancy_s, 0, 10_000),
+        ("price_class_s", table.price_class_s, 0, 10_000),
         ("leases_max", table.leases_max, 1, 100_000),
         ("early_s", table.early_s, 0, 600),
         ("quarantine_s", table.quarantine_s, 10, 86_400),
+        ("move_gain_s", table.move_gain_s, 0, 3_600),
+        ("duplicate_s", table.duplicate_s, 0, 3_600),
     ];
     for (key, value, low, high) in ranges {
         rules.range(format!("guidance.{key}"), value, low, high);

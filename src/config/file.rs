@@ -218,6 +218,9 @@ pub struct ZoneTable {
     pub walk_s: u32,
     #[serde(default)]
     pub spread_s: u32,
+    /// Its last free bays that are promised to nobody, for drivers who follow no promise.
+    #[serde(default)]
+    pub keep_back: u32,
     /// Class of all bays that `classes` does not name.
     #[serde(default = "car")]
     pub class: String,
@@ -413,12 +416,22 @@ pub struct GuidanceTable {
     pub sign_hold_s: u32,
     /// What a promise without a sensed bay costs more, in seconds: 0 to 3,600.
     pub unsure_penalty_s: u32,
+    /// What a full garage costs more when a bay is chosen, in seconds; less with the square of its
+    /// occupancy: 0 to 10,000.
+    pub price_occupancy_s: u32,
+    /// The same for bays that a class needs which can use no others, to all more flexible classes.
+    pub price_class_s: u32,
     /// Open leases an approach or portal may have: 1 to 100,000.
     pub leases_max: u32,
     /// How long before its expected time a lease may be credited with a bay that fills, in seconds.
     pub early_s: u32,
     /// First quarantine of a bay reported taken; doubles each time up to a day. 10 to 86,400 s.
     pub quarantine_s: u32,
+    /// What a driver who could keep his place must gain to be moved, once, in seconds: 0 to 3,600.
+    pub move_gain_s: u32,
+    /// A vehicle read again at the same place within this is the same reading, in seconds: 0 to
+    /// 3,600.
+    pub duplicate_s: u32,
     /// Fullness of a garage, in percent of its bays taken or promised.
     pub fullness: FullnessTable,
     /// What a bay's sensor must do to be believed.
@@ -437,9 +450,13 @@ impl Default for GuidanceTable {
             unknown_max_percent: 20,
             sign_hold_s: 120,
             unsure_penalty_s: 60,
+            price_occupancy_s: 1_000,
+            price_class_s: 1_000,
             leases_max: 2_000,
             early_s: 30,
             quarantine_s: 600,
+            move_gain_s: 300,
+            duplicate_s: 60,
             fullness: FullnessTable::default(),
             truth: TruthTable::default(),
         }

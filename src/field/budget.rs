@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use crate::field::breaker::{FAILURES_MAX, PROBE_SHARE};
-use crate::field::places::{Kind, places};
+use crate::field::places::{Kind, Place, places};
 use crate::field::plan::{Block, HOLE_MAX, plan};
 use crate::profile::Table;
 use crate::site::{Framing, LineIx, Site, Unit, UnitIx, Wire};
@@ -61,8 +61,12 @@ pub struct Budget {
     pub bytes_us: u64,
     /// Signs that hang on the line.
     pub signs: u32,
-    /// Every sign written once: the most that a period can bring.
-    pub signs_us: u64,
+    /// Outputs and lamps that do.
+    pub outputs: u32,
+    pub lamps: u32,
+    /// All of these written once: the most that a period can bring. Lamps and outputs side by side
+    /// share a write, as they do on the line.
+    pub writes_us: u64,
     /// The longest that one dead unit makes the sweep; the sweep's own time where none is polled.
     pub dead_us: u64,
 }
@@ -168,10 +172,11 @@ impl Bytes {
         Bytes { request: 8, answer: 5 + items }
     }
 
-    /// A write of registers: one by function 06, more by 16.
-    pub fn write(words: usize) -> Bytes {
-        let words = words as u64;
-        let request = if words == 1 { 8 } else { 9 + 2 * words };
+    /// A write of registers or coils: one by function 06 or 05, more by 16 or 15.
+    pub fn write(table: Table, count: u16) -> Bytes {
+        let count = u64::from(count);
+        let items = if table.is_bits() { count.div_ceil(8) } else { 2 * count };
+        let request = if count == 1 { 8 } else { 9 + items };
         Bytes { request, answer: 8 }
     }
 
@@ -202,7 +207,9 @@ pub fn budget_at(site: &Site, line: LineIx, pace: impl Fn(UnitIx) -> Pace) -> Bu
         sweep_us: 0,
         bytes_us: 0,
         signs: 0,
-        signs_us: 0,
+        outputs: 0,
+        lamps: 0,
+        writes_us: 0,
         dead_us: 0,
     };
     let mut costs_most_us = 0;
@@ -222,7 +229,7 @@ pub fn budget_at(site: &Site, line: LineIx, pace: impl Fn(UnitIx) -> Pace) -> Bu
         costs_most_us = costs_most_us.max(dead_us.saturating_sub(own_us));
     }
     budget.dead_us = budget.sweep_us + costs_most_us;
-    for (_, place) in places(site, line).iter().filter(|(_, place)| place.kind == Kind::Sign) {
+    for place in batches(site, line, &mut budget) {
         let ix = table.units[place.unit];
         let pace = if place.replies {
             pace(ix)
@@ -231,15 +238,42 @@ pub fn budget_at(site: &Site, line: LineIx, pace: impl Fn(UnitIx) -> Pace) -> Bu
             let turnaround_ms = site.units[ix.at()].turnaround_ms;
             Pace { turnaround_us: u64::from(turnaround_ms) * 1_000, ..pace(ix) }
         };
-        budget.signs += 1;
         let mut left = place.width;
         while left > 0 {
             let part = left.min(place.cap);
-            budget.signs_us += medium.exchange_us(Bytes::write(part.into()), pace);
+            budget.writes_us += medium.exchange_us(Bytes::write(place.table, part), pace);
             left -= part;
         }
     }
     budget
+}
+
+/// What is written on the line, counted: each sign by itself, because signs change one by one,
+/// and each run of outputs or of lamps, which change together at the worst, as one wide place.
+fn batches(site: &Site, line: LineIx, budget: &mut Budget) -> Vec<Place> {
+    let mut batches: Vec<Place> = Vec::new();
+    for (_, place) in places(site, line) {
+        let count = match place.kind {
+            Kind::Sign => &mut budget.signs,
+            Kind::Output => &mut budget.outputs,
+            Kind::Lamp => &mut budget.lamps,
+        };
+        *count += 1;
+        let ends = |last: &Place| u32::from(last.first) + u32::from(last.width);
+        match batches.last_mut() {
+            Some(last)
+                if place.kind != Kind::Sign
+                    && (last.unit, last.table, last.kind)
+                        == (place.unit, place.table, place.kind)
+                    && ends(last) == u32::from(place.first)
+                    && last.width.checked_add(place.width).is_some() =>
+            {
+                last.width += place.width;
+            }
+            _ => batches.push(place),
+        }
+    }
+    batches
 }
 
 impl Budget {
@@ -264,7 +298,7 @@ impl Budget {
 
     /// The least period that is held with every sign written and one unit dead, in ms.
     pub fn calm_ms(&self) -> u64 {
-        tens(self.dead_us + self.signs_us)
+        tens(self.dead_us + self.writes_us)
     }
 
     pub fn judgement(&self) -> Judgement {
@@ -273,8 +307,8 @@ impl Budget {
             () if self.requests == 0 => Judgement::Held,
             () if self.bytes_us > period_us => Judgement::Impossible,
             () if self.sweep_us > period_us => Judgement::TooMuch,
-            () if self.sweep_us + self.signs_us > period_us => Judgement::LateWithSigns,
-            () if self.dead_us + self.signs_us > period_us => Judgement::LateWithOneDead,
+            () if self.sweep_us + self.writes_us > period_us => Judgement::LateWithSigns,
+            () if self.dead_us + self.writes_us > period_us => Judgement::LateWithOneDead,
             () => Judgement::Held,
         }
     }
@@ -333,7 +367,12 @@ mod tests {
     #[test]
     fn writes_are_as_long_as_their_frames() {
         for (words, request) in [(1, 8), (2, 13), (4, 17), (123, 255)] {
-            assert_eq!(Bytes::write(words), Bytes { request, answer: 8 }, "{words}");
+            let bytes = Bytes::write(Table::Holding, words);
+            assert_eq!(bytes, Bytes { request, answer: 8 }, "{words}");
+        }
+        for (coils, request) in [(1, 8), (2, 10), (16, 11), (1_968, 255)] {
+            let bytes = Bytes::write(Table::Coil, coils);
+            assert_eq!(bytes, Bytes { request, answer: 8 }, "{coils}");
         }
     }
 
@@ -346,7 +385,9 @@ mod tests {
             sweep_us: sweep_ms * 1_000,
             bytes_us: bytes_ms * 1_000,
             signs: 1,
-            signs_us: signs_ms * 1_000,
+            outputs: 0,
+            lamps: 0,
+            writes_us: signs_ms * 1_000,
             dead_us: dead_ms * 1_000,
         };
         for (budget, judgement) in [

@@ -400,12 +400,16 @@ impl Orders {
         }
     }
 
-    /// The unit did not answer: none of its places is written before `until`, all are after.
+    /// The unit did not answer: none of its places is written before `until`, all are after, but
+    /// for those that wait longer because they were not taken before.
     pub fn hold(&mut self, unit: usize, until: Mono) {
         self.check.take_if(|check| check.unit == unit);
         for slot in self.slots.iter_mut().filter(|slot| slot.place.unit == unit) {
             slot.confirmed = false;
             slot.done = 0;
+            if slot.tries > 0 && slot.due > until {
+                continue;
+            }
             slot.held = true;
             slot.due = until;
         }

@@ -3,16 +3,17 @@
 //! A bay is five separate facts: what its sensor says, whose lease it carries, its class, its
 //! health (quarantine) and its closures. Only a bay that is sensed free with none of the others is
 //! *offerable*. Each change goes through [`Bays::change`], which keeps the totals and the index in
-//! step, so that neither is ever recounted.
+//! step, so that neither is ever recounted. The index itself is `index.rs`.
 //!
-//! The index is a bit a bay, grouped in cells of one zone and class; a zone's bays are in order of
-//! their walking cost, so the cheapest of a cell is its lowest bit. Choosing looks at one word or
-//! two of some hundred cells, not at 21,000 bays.
+//! A zone may keep its last bays back: once it has no more free ones than that, none is promised,
+//! and they are left to drivers who follow no promise.
 
 use std::sync::Arc;
 
 use super::door::LeaseId;
+use super::index::{Index, Offer};
 use super::lamp;
+use crate::config::GuidanceTable;
 use crate::record::{Sensed, Tally};
 use crate::site::{BayIx, ClassIx, GarageIx, LampState, Scope, Site, ZoneIx};
 use crate::time::Mono;
@@ -52,6 +53,11 @@ impl Bay {
         self.kind() == Kind::Free
     }
 
+    /// Whether it would be offerable but for the lease it carries.
+    pub fn stays_offerable(&self) -> bool {
+        Bay { lease: None, ..*self }.offerable()
+    }
+
     /// What it is to its lamp.
     pub fn lamp_state(&self) -> LampState {
         match self.kind() {
@@ -80,6 +86,17 @@ impl Bay {
     }
 }
 
+impl Kind {
+    /// Whether it is seen, and whether it is taken or promised, as numbers.
+    fn counts(self) -> (i32, i32) {
+        match self {
+            Kind::Free => (1, 0),
+            Kind::Held | Kind::Occupied => (1, 1),
+            Kind::Unknown | Kind::Closed => (0, 0),
+        }
+    }
+}
+
 /// One zone's bays of one class.
 #[derive(Clone, Debug, Default)]
 struct Cell {
@@ -95,16 +112,19 @@ pub struct Bays {
     bays: Vec<Bay>,
     /// By zone, then class.
     cells: Vec<Cell>,
-    /// Where each zone's words begin; a zone has `words` for each class.
-    offsets: Vec<usize>,
-    free: Vec<u64>,
-    /// The offerable bays that are doubtful; they are not in `free`.
-    doubtful: Vec<u64>,
+    /// By garage, then class.
+    classes: Vec<Tally>,
     garages: Vec<Tally>,
+    /// By zone: its free bays, and whether they are kept back.
+    free: Vec<u32>,
+    withheld: Vec<bool>,
+    pub(super) index: Index,
     /// Bays sensed occupied by garage, closed ones included.
     occupied: Vec<u32>,
     /// Garages whose totals changed since they were last taken.
     changed: Vec<bool>,
+    /// The same ones, in no order.
+    changes: Vec<GarageIx>,
     /// Bays that have a lamp; empty where none has.
     pub(super) lit: Vec<bool>,
     /// Bays whose lamp may need another colour.
@@ -117,25 +137,23 @@ impl Bays {
         let classes = site.classes.len();
         let mut cells = vec![Cell::default(); site.zones.len() * classes];
         let mut garages = vec![Tally::default(); site.garages.len()];
+        let mut by_class = vec![Tally::default(); site.garages.len() * classes];
         for bay in &site.bays {
             let cell = &mut cells[bay.zone.at() * classes + bay.class.at()];
             cell.bays += 1;
             cell.tally.unknown += 1;
             garages[bay.garage.at()].unknown += 1;
-        }
-        let mut offsets = Vec::with_capacity(site.zones.len());
-        let mut words = 0;
-        for zone in &site.zones {
-            offsets.push(words);
-            words += zone.bays.len().div_ceil(64) * classes;
+            by_class[bay.garage.at() * classes + bay.class.at()].unknown += 1;
         }
         Bays {
             bays: vec![Bay::default(); site.bays.len()],
             cells,
-            offsets,
-            free: vec![0; words],
-            doubtful: vec![0; words],
+            classes: by_class,
+            free: vec![0; site.zones.len()],
+            withheld: site.zones.iter().map(|zone| zone.keep_back > 0).collect(),
+            index: Index::new(&site, &GuidanceTable::default()),
             changed: vec![true; garages.len()],
+            changes: (0..garages.len() as u32).map(GarageIx).collect(),
             occupied: vec![0; garages.len()],
             garages,
             lit: lamp::lit(&site),
@@ -144,7 +162,37 @@ impl Bays {
         }
     }
 
+    /// Other weights and prices: the index is made anew.
+    pub fn retune(&mut self, tuning: &GuidanceTable) {
+        if self.index.follows(tuning) {
+            return;
+        }
+        self.index = Index::new(&self.site, tuning);
+        for ix in (0..self.bays.len() as u32).map(BayIx) {
+            self.index.offer(ix, self.offer(ix));
+            let (seen, taken) = self.bays[ix.at()].kind().counts();
+            self.index.count(ix, seen, taken);
+        }
+        for (ix, tally) in (0..).map(GarageIx).zip(&self.garages) {
+            self.index.fill(ix, *tally);
+        }
+        self.index.price_classes();
+    }
+
+    /// Brings the prices up to date with the changes since [`Bays::take_changed`]: to be called
+    /// before anything is chosen and before those are taken.
+    #[inline]
+    pub fn price(&mut self) {
+        for garage in &self.changes {
+            self.index.fill(*garage, self.garages[garage.at()]);
+        }
+        if !self.changes.is_empty() {
+            self.index.price_classes();
+        }
+    }
+
     /// One bay's facts.
+    #[inline]
     pub fn get(&self, bay: BayIx) -> &Bay {
         &self.bays[bay.at()]
     }
@@ -152,43 +200,67 @@ impl Bays {
     /// Changes a bay's facts, and with them every total it is part of.
     pub fn change<T>(&mut self, ix: BayIx, change: impl FnOnce(&mut Bay) -> T) -> T {
         let bay = &mut self.bays[ix.at()];
-        let (before, was) = (bay.kind(), bay.sensed == Sensed::Occupied);
-        let doubt = bay.doubt;
+        let (before, was, doubted) = (bay.kind(), bay.sensed == Sensed::Occupied, bay.doubt);
         let lamp = (bay.lease.is_some(), bay.is_unknown());
         let result = change(bay);
-        let (after, is) = (bay.kind(), bay.sensed == Sensed::Occupied);
-        let offered = (after == Kind::Free, bay.doubt);
-        let dims = before != after || lamp != (bay.lease.is_some(), bay.is_unknown());
-        if dims {
+        let (after, is, doubts) = (bay.kind(), bay.sensed == Sensed::Occupied, bay.doubt);
+        if before != after || lamp != (bay.lease.is_some(), bay.is_unknown()) {
             self.dim(ix);
         }
-        let place = &self.site.bays[ix.at()];
+        let garage = self.site.bays[ix.at()].garage;
         if was != is {
-            let occupied = &mut self.occupied[place.garage.at()];
+            let occupied = &mut self.occupied[garage.at()];
             *occupied = if is { *occupied + 1 } else { *occupied - 1 };
-            self.changed[place.garage.at()] = true;
+            self.touch(garage);
         }
-        if (before == Kind::Free, doubt) != offered {
-            let (word, bit) = self.bit(ix);
-            self.free[word] &= !bit;
-            self.doubtful[word] &= !bit;
-            match offered {
-                (true, false) => self.free[word] |= bit,
-                (true, true) => self.doubtful[word] |= bit,
-                (false, _) => (),
-            }
+        if before != after {
+            self.touch(garage);
+            self.recount(ix, before, after);
         }
-        if before == after {
-            return result;
+        if before != after || doubted != doubts {
+            self.index.offer(ix, self.offer(ix));
         }
+        result
+    }
+
+    /// A bay counts as something else now: totals, prices, and whether its zone keeps back.
+    #[inline]
+    fn recount(&mut self, ix: BayIx, before: Kind, after: Kind) {
         let place = &self.site.bays[ix.at()];
-        let cell = place.zone.at() * self.site.classes.len() + place.class.at();
-        for tally in [&mut self.cells[cell].tally, &mut self.garages[place.garage.at()]] {
+        let (zone, garage, class) = (place.zone, place.garage, place.class.at());
+        let classes = self.site.classes.len();
+        for tally in [
+            &mut self.cells[zone.at() * classes + class].tally,
+            &mut self.classes[garage.at() * classes + class],
+            &mut self.garages[garage.at()],
+        ] {
             *count(tally, before) -= 1;
             *count(tally, after) += 1;
         }
-        self.changed[place.garage.at()] = true;
-        result
+        let ((seen_before, taken_before), (seen, taken)) = (before.counts(), after.counts());
+        self.index.count(ix, seen - seen_before, taken - taken_before);
+        let free = &mut self.free[zone.at()];
+        *free = *free + u32::from(after == Kind::Free) - u32::from(before == Kind::Free);
+        let keep_back = self.site.zones[zone.at()].keep_back;
+        let withheld = keep_back > 0 && *free <= keep_back;
+        if std::mem::replace(&mut self.withheld[zone.at()], withheld) != withheld {
+            for bay in self.site.zones[zone.at()].bays.clone().map(BayIx) {
+                self.index.offer(bay, self.offer(bay));
+            }
+        }
+    }
+
+    /// How a bay may be given now.
+    #[inline]
+    pub fn offer(&self, ix: BayIx) -> Offer {
+        let bay = &self.bays[ix.at()];
+        if !bay.offerable() || self.withheld[self.site.bays[ix.at()].zone.at()] {
+            Offer::Not
+        } else if bay.doubt {
+            Offer::Doubtful
+        } else {
+            Offer::Trusted
+        }
     }
 
     /// Totals of a garage.
@@ -202,7 +274,15 @@ impl Bays {
     }
 
     /// Totals of any part of the site, of one class or of all.
+    #[inline]
     pub fn tally(&self, scope: Scope, class: Option<ClassIx>) -> Tally {
+        if let Scope::Garage(garage) = scope {
+            let classes = self.site.classes.len();
+            return match class {
+                Some(class) => self.classes[garage.at() * classes + class.at()],
+                None => self.garages[garage.at()],
+            };
+        }
         let mut total = Tally::default();
         for zone in self.site.scope_zones(scope).map(ZoneIx) {
             match class {
@@ -222,49 +302,29 @@ impl Bays {
         classes.iter().map(|(class, _)| self.cell(zone, *class).bays).sum()
     }
 
-    /// The cheapest offerable bay of a cell, of the trusted or of the doubtful ones.
-    pub fn first_free(&self, zone: ZoneIx, class: ClassIx, doubtful: bool) -> Option<BayIx> {
-        if self.cell(zone, class).tally.free == 0 {
-            return None;
-        }
-        let free = if doubtful { &self.doubtful } else { &self.free };
-        let words = self.site.zones[zone.at()].bays.len().div_ceil(64);
-        let start = self.offsets[zone.at()] + class.at() * words;
-        let mut words = free[start..start + words].iter().enumerate();
-        let (word, bits) = words.find(|(_, word)| **word != 0)?;
-        let offset = word as u32 * 64 + bits.trailing_zeros();
-        Some(BayIx(self.site.zones[zone.at()].bays.start + offset))
+    /// Garages whose totals changed since they were last taken, in no order.
+    pub fn changed(&self) -> &[GarageIx] {
+        &self.changes
     }
 
-    /// Garages whose totals changed since they were last taken, in order.
-    pub fn changed(&self) -> Vec<GarageIx> {
-        let marked = self.changed.iter().enumerate().filter(|(_, changed)| **changed);
-        marked.map(|(ix, _)| GarageIx(ix as u32)).collect()
-    }
-
-    /// The same, and unmarks them.
-    pub fn take_changed(&mut self) -> Vec<GarageIx> {
-        let garages = self.changed();
-        self.changed.fill(false);
-        garages
+    /// The same in order, and unmarks them; `into` is emptied first.
+    pub fn take_changed(&mut self, into: &mut Vec<GarageIx>) {
+        into.clear();
+        into.append(&mut self.changes);
+        into.sort_unstable();
+        into.iter().for_each(|garage| self.changed[garage.at()] = false);
     }
 
     /// Notes that something besides its bays changed for a garage.
+    #[inline]
     pub fn touch(&mut self, garage: GarageIx) {
-        self.changed[garage.at()] = true;
+        if !std::mem::replace(&mut self.changed[garage.at()], true) {
+            self.changes.push(garage);
+        }
     }
 
     fn cell(&self, zone: ZoneIx, class: ClassIx) -> &Cell {
         &self.cells[zone.at() * self.site.classes.len() + class.at()]
-    }
-
-    fn bit(&self, bay: BayIx) -> (usize, u64) {
-        let place = &self.site.bays[bay.at()];
-        let zone = &self.site.zones[place.zone.at()];
-        let words = zone.bays.len().div_ceil(64);
-        let offset = (bay.0 - zone.bays.start) as usize;
-        let start = self.offsets[place.zone.at()] + place.class.at() * words;
-        (start + offset / 64, 1 << (offset % 64))
     }
 }
 
@@ -286,10 +346,10 @@ mod tests {
     use crate::gateway::testing;
 
     proptest! {
-        /// Totals and index equal a recount after any changes.
+        /// Totals equal a recount after any changes.
         #[test]
-        fn totals_and_index_equal_a_recount(
-            steps in proptest::collection::vec((0u32..90, 0u8..10), 1..400),
+        fn totals_equal_a_recount(
+            steps in proptest::collection::vec((0u32..90, 0u8..9), 1..400),
         ) {
             let site = Arc::new(testing::site());
             let mut bays = Bays::new(site.clone());
@@ -299,23 +359,23 @@ mod tests {
             for (ix, zone) in (0..).map(ZoneIx).zip(&site.zones) {
                 for class in (0..site.classes.len() as u32).map(ClassIx) {
                     let mut expected = Tally::default();
-                    let (mut first, mut last) = (None, None);
                     for bay in zone.bays.clone().map(BayIx) {
                         if site.bays[bay.at()].class == class {
                             *count(&mut expected, bays.get(bay).kind()) += 1;
-                            let bay = Some(bay).filter(|bay| bays.get(*bay).offerable());
-                            let doubt = bay.is_some_and(|bay| bays.get(bay).doubt);
-                            first = first.or(bay.filter(|_| !doubt));
-                            last = last.or(bay.filter(|_| doubt));
                         }
                     }
                     prop_assert_eq!(bays.tally(Scope::Zone(ix), Some(class)), expected);
-                    prop_assert_eq!(bays.first_free(ix, class, false), first);
-                    prop_assert_eq!(bays.first_free(ix, class, true), last);
                 }
             }
             for (ix, garage) in (0..).map(GarageIx).zip(&site.garages) {
-                prop_assert_eq!(bays.garage(ix), bays.tally(Scope::Garage(ix), None));
+                let zones = garage.zones.clone().map(ZoneIx);
+                let mut total = Tally::default();
+                zones.for_each(|zone| total += bays.tally(Scope::Zone(zone), None));
+                prop_assert_eq!(bays.garage(ix), total);
+                let classes = (0..site.classes.len() as u32).map(ClassIx);
+                let mut total = Tally::default();
+                classes.for_each(|it| total += bays.tally(Scope::Garage(ix), Some(it)));
+                prop_assert_eq!(bays.garage(ix), total);
                 prop_assert_eq!(bays.garage(ix).total(), garage.bays.len() as u32);
             }
         }

@@ -245,6 +245,22 @@ fn silence_and_restarts_neither_light_a_fire_nor_put_it_out() {
 }
 
 #[test]
+fn reads_that_fail_between_do_not_keep_a_contact_from_counting() {
+    let mut story = Story::board();
+    for n in 0..4 {
+        // Every second read brings nothing, for longer than a contact bounces.
+        story.contacts(0, if n % 2 == 0 { u64::MAX } else { 0 });
+        story.pass(150);
+    }
+    assert_eq!(tells(&story), ["began"]);
+    for n in 0..4 {
+        story.contacts(AT_REST, if n % 2 == 0 { u64::MAX } else { 0 });
+        story.pass(150);
+    }
+    assert_eq!(tells(&story), ["began", "ended"]);
+}
+
+#[test]
 fn what_staff_closed_stays_closed_after_the_fire() {
     let mut story = Story::board();
     story.close("g1", None);
@@ -315,6 +331,9 @@ fn an_incident_in_a_part_closes_no_sign_of_the_whole() {
 #[test]
 fn an_arrow_leads_to_the_nearest_with_room() {
     let mut story = Story::board();
+    // So that the last bay of a full garage is given at all.
+    let tuning = story.gateway.tuning.clone();
+    story.step(Input::Retune(crate::config::GuidanceTable { price_occupancy_s: 0, ..tuning }));
     assert_eq!(story.shown("d1"), (Source::Automatic, RIGHT), "g1 is next door");
     story.read(UnitIx(0), |_| Sensed::Occupied);
     story.keep_alive(4_999);

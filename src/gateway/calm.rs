@@ -30,6 +30,18 @@ impl Calm {
         face
     }
 
+    /// Lets a number through, and nothing else waits.
+    pub fn shows_number(&self) -> bool {
+        self.untrue_since.is_none() && matches!(self.face, Some(Face::Number(_)))
+    }
+
+    /// One number after another: what [`Calm::pass`] does where it [`shows_number`].
+    ///
+    /// [`shows_number`]: Calm::shows_number
+    pub fn count(&mut self, number: u32) {
+        self.face = Some(Face::Number(number));
+    }
+
     /// When it wants to be asked again though nothing changed.
     pub fn due(&self, delay_ms: u64) -> Option<Mono> {
         self.untrue_since.map(|since| since.plus_ms(delay_ms))

@@ -3,12 +3,14 @@
 //! A closure covers a node, a link, a garage, a level, a zone or a bay, with a reason, a name and
 //! perhaps an end; it is kept over restarts, so that a restart reopens nothing that staff closed.
 //! Closures may overlap: a bay counts how many cover it. Drivers on their way to closed bays are
-//! given others in the same step; a closed node or link only changes ways asked for from then on,
-//! because nobody knows which drivers have passed it.
+//! given others in the same step. A closed node or link concerns those who cannot have passed it
+//! yet; nobody knows of the others whether they have.
 
 use std::collections::BTreeSet;
 
 use super::door::{Answer, ClosureView, Effect, LeaseId, Refusal};
+use super::lease::Lease;
+use super::life::Event;
 use super::{Gateway, Timer};
 use crate::record::{Body, Lane};
 use crate::site::{BayIx, GarageIx, NodeIx, Scope, Target};
@@ -61,10 +63,14 @@ impl Gateway {
             Some(before) if !incident => self.tell_over(target, &before, &closure.by, effects),
             None | Some(_) => (),
         }
+        let ahead = self.ahead(target);
         self.apply_closure(target, closure);
         self.keep_closure(target, effects);
+        for lease in ahead {
+            self.happened(lease, Event::WayCut, None, effects);
+        }
         for lease in self.stranded(target) {
-            self.rehome(lease, effects);
+            self.happened(lease, Event::Closed, None, effects);
         }
         Answer::Done
     }
@@ -179,10 +185,35 @@ impl Gateway {
                 (Scope::Level(level), Some(zone)) => self.site.zones[zone.at()].level == level,
                 (Scope::Zone(_) | Scope::Level(_), None) => false,
             },
-            // Whoever has passed it is not helped by another way, and may have passed it.
+            // Who is concerned by a cut way is known only before it is cut: see `ahead`.
             Target::Node(_) | Target::Link(_) => false,
         });
         hit.map(|lease| lease.id).collect()
+    }
+
+    /// Open leases whose way leads over a node or link that they cannot have passed yet: whoever
+    /// has passed it is not helped by another way.
+    fn ahead(&self, target: Target) -> Vec<LeaseId> {
+        let hit = |lease: &&Lease| {
+            // Nobody drives in less than half the time.
+            let driven_ms = self.now.mono.ms_since(lease.life.seen_at) * 2;
+            let (mut node, mut after_ms) = (lease.life.seen, 0);
+            for ix in self.routes.way(&self.site, node, lease.garage) {
+                let link = &self.site.links[ix.at()];
+                let there = target == Target::Link(ix) || target == Target::Node(node);
+                if there && after_ms >= driven_ms {
+                    return true;
+                }
+                (node, after_ms) = (link.to, after_ms + u64::from(link.drive_ms()));
+            }
+            target == Target::Node(node) && after_ms >= driven_ms
+        };
+        match target {
+            Target::Node(_) | Target::Link(_) => {
+                self.leases.iter().filter(hit).map(|lease| lease.id).collect()
+            }
+            Target::Scope(_) | Target::Bay(_) => Vec::new(),
+        }
     }
 
     /// A bay that read free turned out taken: out with it, longer each time in a row.

@@ -13,8 +13,8 @@ use super::route::Routes;
 use crate::config::GuidanceTable;
 use crate::record::{Body, End, Lane, Promise, Record, Sensed};
 use crate::site::{
-    BayIx, ClassIx, ColourIx, DestinationIx, Face, GarageIx, NodeIx, OutputIx, SignIx, Target,
-    UnitIx, ZoneIx,
+    BayIx, ClassIx, ColourIx, DestinationIx, Face, GarageIx, LinkIx, NodeIx, OutputIx, SignIx,
+    Target, UnitIx, ZoneIx,
 };
 use crate::time::{Mono, Now};
 
@@ -132,6 +132,8 @@ pub struct Request {
     pub eta_s: u32,
     /// End of the plate, for call-outs only; never stored. At most 4 characters.
     pub tail: Option<Arc<str>>,
+    /// Digest of the caller's hash of the plate: the same vehicle gets no second lease.
+    pub vehicle: Option<u64>,
 }
 
 /// What became known about a lease's vehicle.
@@ -141,6 +143,10 @@ pub enum Report {
     Parked(Option<BayIx>),
     /// The promised bay is taken by someone else.
     BayTaken,
+    /// It was read at a node.
+    Seen(NodeIx),
+    /// It is of another class than was thought.
+    Class(ClassIx),
     /// It is not coming.
     Cancelled,
 }
@@ -214,7 +220,8 @@ pub enum Effect {
     /// Answer, once everything up to `after` is durable or at `by`, whichever comes first.
     Answer { reply: ReplyId, after: Ticket, by: Mono, answer: Answer },
     /// A lease was granted, moved or ended: tell upstream and keep (or forget) it. Counts two
-    /// tickets. This and the two below are facts; [`Teller`](super::Teller) words them.
+    /// tickets, and one where it was only confirmed. This and the two below are facts;
+    /// [`Teller`](super::Teller) words them.
     Lease { at: Now, told: LeaseTold, lease: Lease },
     /// Bays changed: tell upstream of each. Counts one ticket a bay.
     Bays { at: Now, news: Vec<BayTold> },
@@ -231,6 +238,8 @@ pub enum Effect {
 pub enum LeaseTold {
     Granted,
     Moved,
+    /// Its vehicle was seen again, and the place stands: kept, not told upstream.
+    Confirmed,
     /// `stands`: where its vehicle is, as far as anybody knows; `inferred`: nobody said so.
     Ended {
         end: End,
@@ -310,7 +319,9 @@ pub struct Allocation {
     /// Set once the lease has ended.
     pub end: Option<End>,
     pub why: Why,
-    /// The ways as they were when this was answered; `None` where nothing could be promised.
+    /// The links to the nearest exit, where no garage may have room and there is an exit.
+    pub out: Vec<LinkIx>,
+    /// The ways as they were when this was answered.
     pub routes: Option<Arc<Routes>>,
 }
 

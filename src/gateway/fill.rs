@@ -8,7 +8,8 @@
 use super::Gateway;
 use super::door::{Effect, LeaseId};
 use super::lease::Lease;
-use crate::record::{End, Promise};
+use super::life::Event;
+use crate::record::Promise;
 use crate::site::BayIx;
 
 impl Gateway {
@@ -17,15 +18,18 @@ impl Gateway {
     pub(super) fn filled(&mut self, bay: BayIx, news: bool, effects: &mut Vec<Effect>) {
         if let Some(owner) = self.bays.get(bay).lease {
             if self.too_early(owner) {
-                return self.rehome(owner, effects);
+                self.happened(owner, Event::Stolen, None, effects);
+                return;
             }
-            return self.end_lease(owner, End::Fulfilled, true, Some(bay), effects);
+            self.happened(owner, Event::Filled, Some(bay), effects);
+            return;
         }
         // A bay that was unknown may have been taken long ago: nobody is credited with it.
         if news && let Some(lease) = self.nearest_expected(bay) {
-            let end = if lease.promise == Promise::Bay { End::TookOther } else { End::Fulfilled };
-            let id = lease.id;
-            self.end_lease(id, end, true, Some(bay), effects);
+            let other = lease.promise == Promise::Bay;
+            let (id, event) =
+                (lease.id, if other { Event::NeighbourFilled } else { Event::Filled });
+            self.happened(id, event, Some(bay), effects);
         }
     }
 

@@ -15,7 +15,7 @@ use self::told::Told;
 use super::testing::Story;
 use super::{Answer, Ask, Effect, Input, LeaseId, Report, Source};
 use crate::record::Sensed;
-use crate::site::{BayIx, Face, GarageIx, Scope, Turn, UnitIx};
+use crate::site::{BayIx, ClassIx, Face, GarageIx, NodeIx, Scope, Turn, UnitIx};
 use crate::time::Wall;
 
 #[test]
@@ -153,7 +153,9 @@ impl History {
         }
         let at = ["a1", "p1", "f1", "f2", "g2-door"][self.dice.below(5)];
         let class = ["car", "ev", "van"][self.dice.below(3)];
-        let request = self.story.request(&format!("r{}", self.requests), at, class);
+        let mut request = self.story.request(&format!("r{}", self.requests), at, class);
+        // Some cameras know the vehicle, and some vehicles come again and again.
+        request.vehicle = (self.dice.below(3) == 0).then(|| self.dice.below(40) as u64);
         if let Answer::Allocation(allocation) = self.story.ask(Ask::Arrive(request)) {
             let Some(lease) = allocation.lease else { return };
             if let (Some(bay), None, false) =
@@ -211,12 +213,16 @@ impl History {
         }
         let lease = self.leases[self.dice.below(self.leases.len())];
         let other = BayIx(self.dice.below(self.truth.len()) as u32);
+        let node = NodeIx(self.dice.below(self.story.site.nodes.len()) as u32);
+        let class = ClassIx(self.dice.below(self.story.site.classes.len()) as u32);
         let report = [
             Report::Parked(None),
             Report::Parked(Some(other)),
             Report::BayTaken,
             Report::Cancelled,
-        ][self.dice.below(4)];
+            Report::Seen(node),
+            Report::Class(class),
+        ][self.dice.below(6)];
         self.story.ask(Ask::Report { lease, report });
     }
 
@@ -328,10 +334,10 @@ impl History {
 }
 
 /// splitmix64: equal seeds, equal histories.
-struct Dice(u64);
+pub struct Dice(pub u64);
 
 impl Dice {
-    fn below(&mut self, bound: usize) -> usize {
+    pub fn below(&mut self, bound: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use super::Gateway;
 use super::close::Closure;
 use super::door::{Effect, Reading};
+use super::life::Event;
 use super::snapshot::IncidentView;
 use crate::record::{Body, Lane};
 use crate::site::{ContactIx, ContactKind, GarageIx, Scope, Site, Target, UnitIx, ZoneIx};
@@ -94,7 +95,7 @@ impl Gateway {
                 self.ignite(ix);
                 for scope in &contact.closes {
                     for lease in self.stranded(Target::Scope(*scope)) {
-                        self.rehome(lease, effects);
+                        self.happened(lease, Event::Closed, None, effects);
                     }
                 }
             }

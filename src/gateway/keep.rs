@@ -10,11 +10,12 @@ use serde::{Deserialize, Serialize};
 use super::close::Closure;
 use super::door::{Effect, Kept, LeaseId, OutputMode, SignMode, Ticket};
 use super::lease::Lease;
+use super::life::{Event, Life, State};
 use super::sign::{Message, ModeOrder, operator_face};
 use super::{Gateway, Timer};
 use crate::record::{Body, End, Lane, Promise, Sensed};
 use crate::site::{
-    BayIx, ContactIx, Face, GarageIx, OutputIx, Scope, SignIx, Site, Target, Unit, UnitIx,
+    BayIx, ContactIx, Face, GarageIx, NodeIx, OutputIx, Scope, SignIx, Site, Target, Unit, UnitIx,
 };
 use crate::time::Mono;
 
@@ -34,6 +35,18 @@ pub struct KeptLease {
     pub deadline: Mono,
     pub travel_ms: u64,
     pub hold_ms: u64,
+    /// Absent in what earlier versions kept.
+    #[serde(default)]
+    pub life: Option<KeptLife>,
+}
+
+#[derive(Serialize, Deserialize)]
+pub struct KeptLife {
+    pub state: State,
+    pub seen: String,
+    pub seen_at: Mono,
+    pub moves: u8,
+    pub vehicle: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -221,7 +234,7 @@ impl Gateway {
     pub(super) fn restore(&mut self, kept: Kept, effects: &mut Vec<Effect>) {
         for (key, value) in kept.entries {
             if let Err(why) = self.restore_one(&key, &value, effects) {
-                self.drop_kept(key, why, effects);
+                self.drop_kept(key, &value, why, effects);
             }
         }
         // A store that came late may close what was promised meanwhile.
@@ -229,7 +242,7 @@ impl Gateway {
         let closed = self.closures.keys().chain(&burning);
         let stranded: Vec<LeaseId> = closed.flat_map(|target| self.stranded(*target)).collect();
         for lease in stranded {
-            self.rehome(lease, effects);
+            self.happened(lease, Event::Closed, None, effects);
         }
         let body = Body::Started {
             version: self.identity.version.clone(),
@@ -239,7 +252,7 @@ impl Gateway {
         self.record(Lane::Events, body, effects);
     }
 
-    fn drop_kept(&mut self, key: String, why: String, effects: &mut Vec<Effect>) {
+    fn drop_kept(&mut self, key: String, value: &[u8], why: String, effects: &mut Vec<Effect>) {
         if let Some(lease) = key.strip_prefix("lease/") {
             // Upstream was told of its grant, and must hear of its end.
             let (lease, end) = (lease.to_owned(), End::Displaced);
@@ -248,6 +261,13 @@ impl Gateway {
         }
         if let Some(contact) = key.strip_prefix("contact/") {
             let (incident, by) = (contact.to_owned(), "restart".to_owned());
+            let body = Body::IncidentEnded { incident, by, lasted_s: 0 };
+            self.record(Lane::Alarms, body, effects);
+        }
+        if let Some(target) = key.strip_prefix("closure/")
+            && parse::<KeptClosure>(value).is_ok_and(|kept| kept.incident)
+        {
+            let (incident, by) = (target.to_owned(), "restart".to_owned());
             let body = Body::IncidentEnded { incident, by, lasted_s: 0 };
             self.record(Lane::Alarms, body, effects);
         }
@@ -341,10 +361,11 @@ impl Gateway {
         let deadline = if same_boot { kept.deadline } else { now.plus_ms(kept.hold_ms) };
         // Nobody knows how long the machine was off: whoever stands there now may have arrived.
         let earliest = if same_boot { kept.earliest } else { now };
+        let at = self.site.node(&kept.at).ok_or_else(|| gone("node"))?;
         let lease = Lease {
             id,
             request_id: kept.request_id.into(),
-            at: self.site.node(&kept.at).ok_or_else(|| gone("node"))?,
+            at,
             class: self.site.class(&kept.class).ok_or_else(|| gone("class"))?,
             destination: kept.destination.and_then(|id| self.site.destination(&id)),
             promise: kept.promise,
@@ -358,13 +379,27 @@ impl Gateway {
             travel_ms: kept.travel_ms,
             hold_ms: kept.hold_ms,
             tail: None,
+            life: self.restored_life(at, kept.life, same_boot),
             ticket: Ticket(0),
             end: None,
         };
         self.bind(&lease);
+        self.identify(&lease);
         self.arm(deadline, Timer::Lease(id));
         self.leases.open(lease);
         Ok(())
+    }
+
+    fn restored_life(&self, at: NodeIx, kept: Option<KeptLife>, same_boot: bool) -> Life {
+        let asked = Life::new(at, self.now.mono, None);
+        let Some(kept) = kept else { return asked };
+        let KeptLife { moves, vehicle, .. } = kept;
+        // A node that is gone from the configuration: then where it asked.
+        let Some(seen) = self.site.node(&kept.seen) else {
+            return Life { moves, vehicle, ..asked };
+        };
+        let seen_at = if same_boot { kept.seen_at } else { self.now.mono };
+        Life { state: kept.state, seen, seen_at, moves, vehicle }
     }
 
     fn restore_closure(&mut self, name: &str, kept: KeptClosure) -> Result<(), String> {

@@ -29,9 +29,10 @@ impl Lamps {
 impl Gateway {
     /// Brings the lamps of changed bays up to date.
     pub(super) fn light(&mut self, effects: &mut Vec<Effect>) {
-        for bay in self.bays.take_dim() {
-            self.light_one(bay, effects);
+        for at in 0..self.bays.dim.len() {
+            self.light_one(self.bays.dim[at], effects);
         }
+        self.bays.dim.clear();
     }
 
     fn light_one(&mut self, bay: BayIx, effects: &mut Vec<Effect>) {
@@ -84,10 +85,5 @@ impl Bays {
         if self.lit.get(bay.at()) == Some(&true) {
             self.dim.push(bay);
         }
-    }
-
-    /// Bays noted since the last time; one may come twice.
-    pub fn take_dim(&mut self) -> Vec<BayIx> {
-        std::mem::take(&mut self.dim)
     }
 }

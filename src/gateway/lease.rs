@@ -2,7 +2,7 @@
 //!
 //! A lease is a promise with a deadline. It is found by its id, by the request that made it, by
 //! its garage and by the node that asked; [`Leases`] keeps these views in step. What a lease's ends
-//! mean for bays is decided in `ask.rs` and `fill.rs`.
+//! mean for bays is decided in `life.rs` and done in `turn.rs`.
 //!
 //! Leases lie in slots that are used again, ids of this run lead to them by their number, and
 //! requests by a hash whose order nothing ever asks for: opening and ending one costs a fixed
@@ -13,6 +13,7 @@ use std::hash::{BuildHasher, DefaultHasher, Hasher};
 use std::sync::Arc;
 
 use super::door::{LeaseId, Ticket};
+use super::life::Life;
 use crate::record::{End, Promise};
 use crate::site::{BayIx, ClassIx, DestinationIx, GarageIx, NodeIx, Site, ZoneIx};
 use crate::time::Mono;
@@ -46,6 +47,8 @@ pub struct Lease {
     pub hold_ms: u64,
     /// Makes a call-out; in memory only.
     pub tail: Option<Arc<str>>,
+    /// What is known of its vehicle.
+    pub life: Life,
     /// What must be durable before this is answered.
     pub ticket: Ticket,
     pub end: Option<End>,
@@ -115,6 +118,7 @@ impl Leases {
     }
 
     /// An open lease or one that ended lately.
+    #[inline]
     pub fn find(&self, id: LeaseId) -> Option<&Lease> {
         self.slot(id).map(|slot| self.lease(slot))
     }
@@ -136,6 +140,7 @@ impl Leases {
     }
 
     /// Adds an open lease.
+    #[inline]
     pub fn open(&mut self, lease: Lease) {
         assert!(lease.end.is_none(), "an ended lease is not opened");
         assert!(self.slot(lease.id).is_none(), "a lease id is never used twice");
@@ -162,6 +167,7 @@ impl Leases {
     }
 
     /// Ends a lease and hands it out.
+    #[inline]
     pub fn end(&mut self, id: LeaseId, end: End) -> Option<Lease> {
         let slot = self.slot(id).filter(|slot| self.lease(*slot).end.is_none())?;
         self.leave_garage(slot);
@@ -197,6 +203,7 @@ impl Leases {
         Some(self.lease(slot))
     }
 
+    #[inline]
     fn slot(&self, id: LeaseId) -> Option<u32> {
         if id.run == self.run && id.number >= self.first {
             let slot = self.numbers.get((id.number - self.first) as usize);
@@ -205,14 +212,17 @@ impl Leases {
         self.earlier.get(&id).copied()
     }
 
+    #[inline]
     fn lease(&self, slot: u32) -> &Lease {
         &self.slots[slot as usize].as_ref().expect("whatever names a slot fills it").lease
     }
 
+    #[inline]
     fn lease_mut(&mut self, slot: u32) -> &mut Lease {
         &mut self.slots[slot as usize].as_mut().expect("whatever names a slot fills it").lease
     }
 
+    #[inline]
     fn leave_garage(&mut self, slot: u32) {
         let Slot { lease, place } =
             self.slots[slot as usize].as_ref().expect("whatever names a slot fills it");
@@ -368,6 +378,7 @@ mod tests {
             travel_ms: 0,
             hold_ms: 0,
             tail: None,
+            life: Life::new(NodeIx(0), Mono(0), None),
             ticket: Ticket(0),
             end: None,
         }

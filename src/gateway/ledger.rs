@@ -70,6 +70,10 @@ pub enum Way {
 pub struct Ledger {
     garages: Vec<GarageBook>,
     zones: Vec<ZoneBook>,
+    /// Silent zones in all.
+    silent: u32,
+    /// Open leases in all that name no bay.
+    promised: i64,
 }
 
 impl Ledger {
@@ -84,7 +88,7 @@ impl Ledger {
             book.silent = garage.zones.len() as u32;
         }
         let zones = vec![ZoneBook { silent: true, ..ZoneBook::default() }; site.zones.len()];
-        Ledger { garages, zones }
+        Ledger { garages, zones, silent: site.zones.len() as u32, promised: 0 }
     }
 
     /// Occupancy an earlier run kept.
@@ -139,6 +143,7 @@ impl Ledger {
             book.before = before;
             book.taken = 0;
             self.garages[site.zones[zone.at()].garage.at()].silent += 1;
+            self.silent += 1;
         }
     }
 
@@ -153,11 +158,13 @@ impl Ledger {
     pub fn find(&mut self, site: &Site, zone: ZoneIx) {
         if std::mem::replace(&mut self.zones[zone.at()].silent, false) {
             self.garages[site.zones[zone.at()].garage.at()].silent -= 1;
+            self.silent -= 1;
         }
     }
 
     /// A lease that names only this place was opened (+1) or ended (-1).
     pub fn promise(&mut self, garage: GarageIx, zone: Option<ZoneIx>, step: i64) {
+        self.promised += step;
         match zone {
             Some(zone) => self.zones[zone.at()].promised += step,
             None => self.garages[garage.at()].promised += step,
@@ -230,6 +237,11 @@ impl Ledger {
         }
     }
 
+    /// Whether any zone of the site cannot be seen.
+    pub fn any_unseen(&self) -> bool {
+        self.silent > 0
+    }
+
     /// Whether any zone of the garage cannot be seen.
     pub fn any_silent(&self, garage: GarageIx) -> bool {
         self.garages[garage.at()].silent > 0
@@ -251,6 +263,9 @@ impl Ledger {
     /// Open leases that name a place without a bay, in what can be seen of a part of the site:
     /// cars on their way to bays that are counted as free. What leads into silence is no such bay.
     pub fn promised(&self, site: &Site, scope: Scope) -> u32 {
+        if self.promised == 0 {
+            return 0;
+        }
         let seen = site
             .scope_zones(scope)
             .map(|zone| &self.zones[zone as usize])

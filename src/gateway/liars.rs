@@ -257,6 +257,7 @@ impl World {
                 destination: None,
                 class: ClassIx(0),
                 eta_s: 0,
+                vehicle: None,
                 tail: None,
             };
             let Answer::Allocation(given) = self.ask(Ask::Arrive(request)) else {

@@ -19,17 +19,26 @@ mod census;
 mod choose;
 mod close;
 mod door;
+#[cfg(test)]
+mod fair;
 mod fill;
+mod full;
 mod health;
 #[cfg(test)]
 mod history;
 mod incident;
+mod index;
 mod keep;
 mod lamp;
 mod lease;
 mod ledger;
 #[cfg(test)]
 mod liars;
+mod life;
+#[cfg(test)]
+mod lives;
+#[doc(hidden)]
+pub mod measure;
 mod order;
 mod output;
 mod passage;
@@ -49,6 +58,7 @@ pub mod testing;
 mod timers;
 #[cfg(test)]
 mod truth;
+mod turn;
 mod unit;
 mod window;
 
@@ -112,6 +122,7 @@ pub struct Gateway {
     /// Last told upstream, by bay.
     told: telling::Told,
     routes: Arc<route::Routes>,
+    doors: index::Doors,
     closed_nodes: BTreeSet<NodeIx>,
     closed_links: BTreeSet<LinkIx>,
     closures: BTreeMap<Target, close::Closure>,
@@ -120,6 +131,7 @@ pub struct Gateway {
     /// By zone: how many incidents cover it.
     burning: Vec<u16>,
     leases: lease::Leases,
+    vehicles: life::Vehicles,
     ledger: ledger::Ledger,
     trust: health::Trust,
     /// By garage, for those with loops.
@@ -127,11 +139,20 @@ pub struct Gateway {
     /// By garage: its ledger was kept in this run.
     ledger_kept: Vec<bool>,
     bands: Vec<band::Band>,
+    /// By garage: when its band was last armed for.
+    bands_due: Vec<Option<Mono>>,
     /// By garage: enough of its bays are known for a fullness.
     bands_known: Vec<bool>,
     windows: Vec<window::Window>,
     window_since: Mono,
     signs: Vec<sign::SignState>,
+    /// All signs were written once.
+    faced: bool,
+    /// Room for what a reading changed, as heard and as believed.
+    heard: Vec<(BayIx, crate::record::Sensed)>,
+    moves: Vec<unit::Move>,
+    /// Room for the garages that a step changed.
+    settled: Vec<GarageIx>,
     /// Count and direction signs by the garages they look at.
     signs_of: Vec<Vec<SignIx>>,
     directions: Vec<SignIx>,
@@ -154,8 +175,12 @@ impl Gateway {
     pub fn new(site: Arc<Site>, tuning: GuidanceTable, identity: Identity) -> Gateway {
         let (no_nodes, no_links) = (BTreeSet::new(), BTreeSet::new());
         let weight = tuning.surface_weight_tenths;
+        let routes = Arc::new(route::Routes::new(&site, weight, &no_nodes, &no_links));
+        let mut bays = bays::Bays::new(site.clone());
+        bays.retune(&tuning);
         Gateway {
-            routes: Arc::new(route::Routes::new(&site, weight, &no_nodes, &no_links)),
+            doors: index::Doors::new(&site, &tuning, &routes),
+            routes,
             limits: limits(&tuning),
             now: Now::default(),
             timers: timers::Timers::default(),
@@ -164,7 +189,7 @@ impl Gateway {
             started: false,
             stopping: false,
             units: site.units.iter().map(|unit| unit::UnitState::new(&site, unit)).collect(),
-            bays: bays::Bays::new(site.clone()),
+            bays,
             told: telling::Told::new(&site),
             closed_nodes: no_nodes,
             closed_links: no_links,
@@ -173,15 +198,21 @@ impl Gateway {
             contacts_of: incident::contacts_of(&site),
             burning: vec![0; site.zones.len()],
             leases: lease::Leases::new(&site, identity.run),
+            vehicles: life::Vehicles::default(),
             ledger: ledger::Ledger::new(&site),
             trust: health::Trust::new(&site),
             counts_of: vec![census::Count::default(); site.garages.len()],
             ledger_kept: vec![false; site.garages.len()],
             bands: vec![band::Band::default(); site.garages.len()],
+            bands_due: vec![None; site.garages.len()],
             bands_known: vec![false; site.garages.len()],
             windows: vec![window::Window::default(); site.garages.len()],
             window_since: Mono(0),
             signs: site.signs.iter().map(sign::SignState::new).collect(),
+            faced: false,
+            heard: Vec::new(),
+            moves: Vec::new(),
+            settled: Vec::new(),
             signs_of: show::signs_of(&site),
             directions: show::which(&site, |sign| matches!(sign.kind, SignKind::Direction { .. })),
             turned: false,
@@ -276,7 +307,10 @@ impl Gateway {
     }
 
     fn retune(&mut self, tuning: GuidanceTable) {
-        let reweighed = tuning.surface_weight_tenths != self.tuning.surface_weight_tenths;
+        let weights =
+            |tuning: &GuidanceTable| (tuning.surface_weight_tenths, tuning.walk_weight_tenths);
+        let reweighed = weights(&tuning) != weights(&self.tuning);
+        self.bays.retune(&tuning);
         self.limits = limits(&tuning);
         self.tuning = tuning;
         if reweighed {
@@ -297,9 +331,11 @@ impl Gateway {
         let weight = self.tuning.surface_weight_tenths;
         let (nodes, links) = (&self.closed_nodes, &self.closed_links);
         self.routes = Arc::new(route::Routes::new(&self.site, weight, nodes, links));
+        self.doors = index::Doors::new(&self.site, &self.tuning, &self.routes);
         self.turned = true;
     }
 
+    #[inline]
     fn arm(&mut self, due: Mono, timer: Timer) {
         self.timers.arm(due, timer);
     }
@@ -310,8 +346,9 @@ impl Gateway {
     }
 
     /// Tells of a lease and keeps (or forgets) it.
+    #[inline]
     fn tell_lease(&mut self, told: LeaseTold, lease: &Lease, effects: &mut Vec<Effect>) {
-        self.issued.0 += 2;
+        self.issued.0 += if told == LeaseTold::Confirmed { 1 } else { 2 };
         effects.push(Effect::Lease { at: self.now, told, lease: lease.clone() });
     }
 
@@ -320,6 +357,7 @@ impl Gateway {
         effects.push(Effect::Keep { key, value });
     }
 
+    #[inline]
     fn answer(&self, reply: ReplyId, after: Ticket, answer: Answer, effects: &mut Vec<Effect>) {
         let by = self.now.mono.plus_ms(u64::from(self.tuning.commit_wait_ms));
         effects.push(Effect::Answer { reply, after, by, answer });

@@ -2,7 +2,7 @@
 //! published picture.
 
 use super::arrow::{self, Pointed};
-use super::door::Effect;
+use super::door::{Effect, SignMode};
 use super::precedence::Source;
 use super::sign::{self, Around, Worked};
 use super::snapshot::{Cars, GarageView, SignView, Snapshot, UnitView};
@@ -42,8 +42,14 @@ impl Gateway {
     /// Brings everything that depends on totals up to date. All signs are written once at first.
     pub(super) fn settle(&mut self, effects: &mut Vec<Effect>) {
         self.refresh_ledger();
-        let garages = self.bays.take_changed();
-        for garage in &garages {
+        let mut garages = std::mem::take(&mut self.settled);
+        self.bays.take_changed(&mut garages);
+        self.settle_garages(&garages, effects);
+        self.settled = garages;
+    }
+
+    fn settle_garages(&mut self, garages: &[GarageIx], effects: &mut Vec<Effect>) {
+        for garage in garages {
             self.update_fullness(*garage, effects);
             self.begin_count(*garage);
             // Once as soon as there is something to keep: a kill in the first minute must not
@@ -57,18 +63,21 @@ impl Gateway {
             return;
         }
         self.light(effects);
-        for garage in &garages {
+        for garage in garages {
             for at in 0..self.outputs_of[garage.at()].len() {
                 self.switch(self.outputs_of[garage.at()][at], effects);
             }
         }
-        let first = self.signs.iter().any(|sign| sign.shown.is_none());
+        let first = !std::mem::replace(&mut self.faced, true);
         let turned = std::mem::take(&mut self.turned);
         for garage in garages {
             for at in 0..self.signs_of[garage.at()].len() {
                 let sign = self.signs_of[garage.at()][at];
                 // A look at one garage's room is cheap; pointing anew is not.
-                if self.room_changed(sign, garage) && !first {
+                if first || self.recounted(sign, effects) {
+                    continue;
+                }
+                if self.room_changed(sign, *garage) {
                     self.show(sign, effects);
                 }
             }
@@ -84,12 +93,30 @@ impl Gateway {
         }
     }
 
-    /// Brings the books of changed garages up to date; they stay marked as changed.
+    /// Brings books and prices of changed garages up to date; they stay marked as changed.
     pub(super) fn refresh_ledger(&mut self) {
         let unknown_max = self.tuning.unknown_max_percent;
         for garage in self.bays.changed() {
-            self.ledger.refresh(&self.site, &self.bays, garage, unknown_max);
+            self.ledger.refresh(&self.site, &self.bays, *garage, unknown_max);
         }
+        self.bays.price();
+    }
+
+    /// One number for another on a sign on which nothing else bears: most of all changes, and
+    /// nothing more than a count. False where it takes a closer look.
+    fn recounted(&mut self, ix: SignIx, effects: &mut Vec<Effect>) -> bool {
+        let SignKind::Count { scopes, .. } = &self.site.signs[ix.at()].kind else { return false };
+        if !self.signs[ix.at()].calmly_counts() || self.under_incident(scopes) {
+            return false;
+        }
+        let (sign, unsure) = (&self.site.signs[ix.at()], self.unsure(scopes));
+        let unknown_max = self.tuning.unknown_max_percent;
+        let worked = sign::count(sign, &self.site, &self.bays, unsure, unknown_max);
+        let Worked::Known { face: Face::Number(number), .. } = worked else { return false };
+        if self.signs[ix.at()].count_on(number) {
+            effects.push(Effect::Write { sign: ix, face: Face::Number(number) });
+        }
+        true
     }
 
     /// Works out a sign's face and orders it written if it is another one.
@@ -100,11 +127,14 @@ impl Gateway {
         let worked = self.work_out(ix);
         let sign = &self.site.signs[ix.at()];
         let now = self.now.mono;
+        let incident = self.under_incident(scopes(sign));
+        let ordered = self.signs[ix.at()].order.mode != SignMode::Auto;
         let around = Around {
             now,
             stopping: false,
-            incident: self.under_incident(scopes(sign)),
-            format: self.format(ix),
+            incident,
+            // Only what is ordered asks what the display can show.
+            format: if incident || ordered { self.format(ix) } else { None },
             hold_ms: u64::from(self.tuning.sign_hold_s) * 1_000,
         };
         let state = &mut self.signs[ix.at()];
@@ -229,7 +259,9 @@ impl Gateway {
         let taken_percent = (tally.held + tally.occupied) * 100 / seen;
         let band = &mut self.bands[garage.at()];
         let moved = band.update(self.now.mono, taken_percent, &self.limits);
-        if let Some(due) = band.due(&self.limits) {
+        let due = band.due(&self.limits);
+        let armed = std::mem::replace(&mut self.bands_due[garage.at()], due);
+        if let Some(due) = due.filter(|due| armed != Some(*due)) {
             self.arm(due, Timer::Band(garage));
         }
         if let Some((from, to)) = moved {
@@ -288,26 +320,29 @@ impl Gateway {
     }
 
     fn sign_views(&self) -> Vec<SignView> {
-        let view = |(state, sign): (&super::sign::SignState, &Sign)| {
-            let (source, face) =
-                state.shown.clone().unwrap_or((Source::Fallback, state.fallback.clone()));
-            SignView {
-                id: sign.id.clone(),
-                name: sign.name.clone(),
-                mode: state.order.mode,
-                face,
-                kind: match sign.kind {
-                    SignKind::Count { .. } => "count",
-                    SignKind::CallOut { .. } => "call-out",
-                    SignKind::Direction { .. } => "direction",
-                },
-                source,
-                message: state.message.as_ref().map(|message| message.text.clone()),
-                mode_until: state.order.until,
-                message_until: state.message.as_ref().map(|message| message.until),
-            }
-        };
-        self.signs.iter().zip(&self.site.signs).map(view).collect()
+        (0..self.signs.len() as u32).map(|sign| self.sign_view(SignIx(sign))).collect()
+    }
+
+    /// A sign as it is now.
+    pub fn sign_view(&self, ix: SignIx) -> SignView {
+        let (state, sign) = (&self.signs[ix.at()], &self.site.signs[ix.at()]);
+        let (source, face) =
+            state.shown.clone().unwrap_or((Source::Fallback, state.fallback.clone()));
+        SignView {
+            id: sign.id.clone(),
+            name: sign.name.clone(),
+            mode: state.order.mode,
+            face,
+            kind: match sign.kind {
+                SignKind::Count { .. } => "count",
+                SignKind::CallOut { .. } => "call-out",
+                SignKind::Direction { .. } => "direction",
+            },
+            source,
+            message: state.message.as_ref().map(|message| message.text.clone()),
+            mode_until: state.order.until,
+            message_until: state.message.as_ref().map(|message| message.until),
+        }
     }
 }
 

@@ -115,6 +115,27 @@ impl SignState {
         self.called.take_if(|(other, _, _)| *other == lease);
     }
 
+    /// Shows a number it worked out, nobody ordered anything, and nothing waits to be shown.
+    pub fn calmly_counts(&self) -> bool {
+        matches!(self.shown, Some((Source::Automatic, Face::Number(_))))
+            && self.order.mode == SignMode::Auto
+            && self.message.is_none()
+            && self.scheduled.is_none()
+            && self.held_since.is_none()
+            && self.calm.shows_number()
+    }
+
+    /// Shows another number where [`SignState::calmly_counts`]; false where it is the same.
+    pub fn count_on(&mut self, number: u32) -> bool {
+        let face = Face::Number(number);
+        let (shown, last) = (Some((Source::Automatic, face.clone())), Some(face.clone()));
+        self.calm.count(number);
+        self.last = last;
+        let other = self.shown != shown;
+        self.shown = shown;
+        other
+    }
+
     /// When the sign changes by itself, orders of staff aside.
     pub fn due(&self, sign: &Sign, tuning: &GuidanceTable) -> Option<Mono> {
         let called = match (&sign.kind, &self.called) {

@@ -137,6 +137,8 @@ pub struct Counts {
     pub repeats: u64,
     /// Leases given another bay.
     pub moved: u64,
+    /// Vehicles seen again on their way.
+    pub sightings: u64,
     pub readings: u64,
     pub bay_changes: u64,
     pub refused: u64,

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use super::door::{Allocation, BayTold, Effect, LeaseTold, Why};
-use super::keep::{KeptLease, KeptUnit, json, lease_key};
+use super::keep::{KeptLease, KeptLife, KeptUnit, json, lease_key};
 use super::lease::Lease;
 use super::route;
 use crate::record::{Body, Lane, LeaseBody, Promise, Record, Sensed};
@@ -85,7 +85,9 @@ impl Teller {
     pub fn word(&self, effect: Effect, words: &mut Vec<Effect>) {
         match effect {
             Effect::Lease { at, told, lease } => {
-                words.push(record(at, self.lease_told(at, told, &lease)));
+                if let Some(body) = self.lease_told(at, told, &lease) {
+                    words.push(record(at, body));
+                }
                 let ended = matches!(told, LeaseTold::Ended { .. });
                 let value = (!ended).then(|| json(&self.kept_lease(&lease)));
                 words.push(Effect::Keep { key: lease_key(lease.id), value });
@@ -104,8 +106,9 @@ impl Teller {
         }
     }
 
-    fn lease_told(&self, at: Now, told: LeaseTold, lease: &Lease) -> Body {
-        match told {
+    fn lease_told(&self, at: Now, told: LeaseTold, lease: &Lease) -> Option<Body> {
+        Some(match told {
+            LeaseTold::Confirmed => return None,
             LeaseTold::Granted => Body::LeaseGranted(self.lease_body(lease)),
             LeaseTold::Moved => Body::LeaseMoved(self.lease_body(lease)),
             LeaseTold::Ended { end, inferred, stands } => Body::LeaseEnded {
@@ -115,14 +118,14 @@ impl Teller {
                 bay: stands.map(|bay| self.site.bay_id(bay)),
                 held_s: at.mono.ms_since(lease.granted) / 1_000,
             },
-        }
+        })
     }
 
     fn lease_body(&self, lease: &Lease) -> LeaseBody {
         let destination = lease.destination.map(|ix| &self.site.destinations[ix.at()]);
         LeaseBody {
             lease: lease.id.to_string(),
-            at: self.site.nodes[lease.at.at()].id.clone(),
+            at: self.site.nodes[lease.life.seen.at()].id.clone(),
             promise: lease.promise,
             class: self.site.classes[lease.class.at()].id.clone(),
             destination: destination.map(|destination| destination.id.clone()),
@@ -150,6 +153,13 @@ impl Teller {
             deadline: lease.deadline,
             travel_ms: lease.travel_ms,
             hold_ms: lease.hold_ms,
+            life: Some(KeptLife {
+                state: lease.life.state,
+                seen: self.site.nodes[lease.life.seen.at()].id.clone(),
+                seen_at: lease.life.seen_at,
+                moves: lease.life.moves,
+                vehicle: lease.life.vehicle,
+            }),
         }
     }
 }
@@ -163,14 +173,14 @@ impl Allocation {
     fn links(&self, site: &Site) -> Vec<LinkIx> {
         match (&self.routes, self.garage) {
             (Some(routes), Some(garage)) => routes.way(site, self.at, garage),
-            (None, _) | (_, None) => Vec::new(),
+            (None, _) | (_, None) => self.out.clone(),
         }
     }
 
-    /// Nodes to pass, from `at` to the garage's door; none where nothing is promised.
+    /// Nodes to pass, from `at` to the garage's door or to an exit; none where neither is named.
     pub fn way(&self, site: &Site) -> Vec<NodeIx> {
-        let first = self.garage.map(|_| self.at);
         let links = self.links(site);
+        let first = (self.garage.is_some() || !links.is_empty()).then_some(self.at);
         first.into_iter().chain(links.iter().map(|link| site.links[link.at()].to)).collect()
     }
 
@@ -186,8 +196,11 @@ impl Allocation {
 
     /// One sentence for each place where there is a choice, and one for each promise level.
     pub fn directions(&self, site: &Site) -> Vec<String> {
-        let Some(garage) = self.garage else { return vec!["Follow the signs.".to_owned()] };
         let mut told = route::directions(site, &self.links(site));
+        let (Some(_), Some(garage)) = (self.lease, self.garage) else {
+            told.push(self.elsewhere(site));
+            return told;
+        };
         told.push(format!("Enter {}.", site.garages[garage.at()].name));
         if let Some(zone) = self.zone.map(|zone| &site.zones[zone.at()]) {
             let level = &site.levels[zone.level.at()];
@@ -197,6 +210,21 @@ impl Allocation {
             told.push(format!("Take bay {:03}.", site.bays[bay.at()].number));
         }
         told
+    }
+
+    /// Where to go without a promise.
+    fn elsewhere(&self, site: &Site) -> String {
+        match (self.garage, self.out.last()) {
+            (Some(garage), _) => {
+                let name = &site.garages[garage.at()].name;
+                format!("Follow the signs to {name}: it may have room.")
+            }
+            (None, Some(last)) => {
+                let exit = &site.nodes[site.links[last.at()].to.at()].name;
+                format!("No garage has room: leave by {exit}.")
+            }
+            (None, None) => "No garage has room: follow the signs to the surface.".to_owned(),
+        }
     }
 
     /// Why there is no firmer promise; empty where there is a bay.
@@ -213,9 +241,10 @@ impl Allocation {
             Why::Taken => "and all that could serve it are taken or promised",
         };
         format!(
-            "no bay for class {} is known to be free, {because}; follow the signs and ask again \
-             in 60 s with a new request_id",
-            site.classes[self.class.at()].id
+            "no bay for class {} is known to be free, {because}. {} Ask again in 60 s with a new \
+             request_id.",
+            site.classes[self.class.at()].id,
+            self.elsewhere(site)
         )
     }
 }

@@ -177,7 +177,7 @@ impl Story {
         story
     }
 
-    fn at(site: Site, tuning: GuidanceTable) -> Story {
+    pub fn at(site: Site, tuning: GuidanceTable) -> Story {
         let site = Arc::new(site);
         let identity = Identity { run: 1, boot: "b1".to_owned(), version: "0".to_owned() };
         Story {
@@ -296,11 +296,22 @@ impl Story {
             class: self.site.class(class).unwrap(),
             eta_s: 0,
             tail: None,
+            vehicle: None,
         }
     }
 
     pub fn arrive(&mut self, request_id: &str, at: &str, class: &str) -> Allocation {
         let request = self.request(request_id, at, class);
+        match self.ask(Ask::Arrive(request)) {
+            Answer::Allocation(allocation) => allocation,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A vehicle that is known by the hash of its plate.
+    pub fn arrive_as(&mut self, request_id: &str, at: &str, vehicle: u64) -> Allocation {
+        let mut request = self.request(request_id, at, "car");
+        request.vehicle = Some(vehicle);
         match self.ask(Ask::Arrive(request)) {
             Answer::Allocation(allocation) => allocation,
             other => panic!("{other:?}"),

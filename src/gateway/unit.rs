@@ -34,6 +34,8 @@ pub struct UnitState {
     heard: bool,
     /// See [`keep::wiring`]: worked out once, because each changed bay is kept under it.
     pub wiring: u32,
+    /// The doors it counts at: whose, which way, which of its counters.
+    doors: Vec<(GarageIx, Way, u16)>,
 }
 
 impl UnitState {
@@ -50,6 +52,7 @@ impl UnitState {
             baselined: false,
             heard: false,
             wiring: keep::wiring(site, unit),
+            doors: doors(site, unit),
         }
     }
 
@@ -69,8 +72,23 @@ impl UnitState {
     }
 }
 
+/// The door counters that a unit reads.
+fn doors(site: &Site, unit: &Unit) -> Vec<(GarageIx, Way, u16)> {
+    let mut doors = Vec::new();
+    for (ix, garage) in (0..).map(GarageIx).zip(&site.garages) {
+        let Some(door) = garage.door_counter else { continue };
+        for (way, counter) in [(Way::In, door.cars_in), (Way::Out, door.cars_out)] {
+            if site.units[counter.unit.at()].id == unit.id {
+                doors.push((ix, way, counter.index));
+            }
+        }
+    }
+    doors
+}
+
 /// One bay's change within a reading.
-struct Move {
+#[derive(Debug)]
+pub struct Move {
     bay: BayIx,
     from: Sensed,
     to: Sensed,
@@ -97,7 +115,7 @@ impl Gateway {
             self.arm(stale, Timer::Unit(ix));
             self.unit_back(ix, effects);
         }
-        let mut changes = Vec::new();
+        let mut changes = std::mem::take(&mut self.heard);
         let unit = &mut self.units[ix.at()];
         let (occupied, known) = (&reading.occupied, &reading.known);
         let booked = |bay: BayIx| {
@@ -110,7 +128,11 @@ impl Gateway {
         let settled = unit.reads >= patience.reads[1] && lasted(since, patience.free_ms);
         let first = settled && !unit.fresh;
         unit.fresh |= settled;
-        self.sensed(ix, &changes, effects);
+        if !changes.is_empty() {
+            self.sensed(ix, &changes, effects);
+        }
+        changes.clear();
+        self.heard = changes;
         self.counters(reading);
         self.contacts(reading, effects);
         if first {
@@ -127,7 +149,7 @@ impl Gateway {
         effects: &mut Vec<Effect>,
     ) {
         let told = self.units[unit.at()].baselined;
-        let mut moves = Vec::with_capacity(changes.len());
+        let mut moves = std::mem::take(&mut self.moves);
         for (bay, to) in changes.iter().copied() {
             let steady = self.steady(bay);
             let to = self.heed(bay, to, effects);
@@ -149,9 +171,10 @@ impl Gateway {
         // Bays with an owner first: a neighbour that fills in the same sweep must not be credited
         // to a driver whose own bay fills too.
         moves.sort_by_key(|change| !change.leased);
-        for change in moves {
+        for change in moves.drain(..) {
             self.moved(change, effects);
         }
+        self.moves = moves;
         if told && !changes.is_empty() {
             self.keep_unit(unit, effects);
         }
@@ -198,31 +221,28 @@ impl Gateway {
         if reading.counters.is_empty() {
             return;
         }
-        for (ix, garage) in (0..).map(GarageIx).zip(&self.site.garages) {
-            let Some(door) = garage.door_counter else { continue };
-            for (way, counter) in [(Way::In, door.cars_in), (Way::Out, door.cars_out)] {
-                let count = reading.counters.get(usize::from(counter.index)).copied();
-                let Some(count) = count.filter(|_| counter.unit == reading.unit) else { continue };
-                let window = &mut self.windows[ix.at()];
-                match (self.ledger.count(ix, way, count, reading.at), way) {
-                    (Passed::Cars(0), _) => continue,
-                    (Passed::Cars(cars), _) => {
-                        let bays = garage.bays.len() as u32;
-                        let [under, over] = self.counts_of[ix.at()].pass(way, cars, bays);
-                        self.counts.count_under += under;
-                        self.counts.count_over += over;
-                        match way {
-                            Way::In => window.cars_in += u64::from(cars),
-                            Way::Out => window.cars_out += u64::from(cars),
-                        }
-                    }
-                    (Passed::Rebased { reset }, _) => {
-                        self.counts.counter_resets += u64::from(reset);
-                        continue;
+        for at in 0..self.units[reading.unit.at()].doors.len() {
+            let (ix, way, index) = self.units[reading.unit.at()].doors[at];
+            let Some(count) = reading.counters.get(usize::from(index)).copied() else { continue };
+            let window = &mut self.windows[ix.at()];
+            match self.ledger.count(ix, way, count, reading.at) {
+                Passed::Cars(0) => continue,
+                Passed::Cars(cars) => {
+                    let bays = self.site.garages[ix.at()].bays.len() as u32;
+                    let [under, over] = self.counts_of[ix.at()].pass(way, cars, bays);
+                    self.counts.count_under += under;
+                    self.counts.count_over += over;
+                    match way {
+                        Way::In => window.cars_in += u64::from(cars),
+                        Way::Out => window.cars_out += u64::from(cars),
                     }
                 }
-                self.bays.touch(ix);
+                Passed::Rebased { reset } => {
+                    self.counts.counter_resets += u64::from(reset);
+                    continue;
+                }
             }
+            self.bays.touch(ix);
         }
     }
 

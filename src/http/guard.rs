@@ -1,9 +1,11 @@
-//! What every request passes: headers, the token, the same-site rule, the time limit.
+//! What every request passes: headers, the token, the rules of host and same site, the time limit.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::extract::{Request, State};
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -20,7 +22,7 @@ const CONTENT_POLICY: &str = "default-src 'self'; img-src 'self' data:; base-uri
     object-src 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// Paths that monitoring must reach without a secret; they tell nothing but up or not.
-const OPEN_PATHS: [&str; 2] = ["/healthz", "/readyz"];
+pub const OPEN_PATHS: [&str; 2] = ["/healthz", "/readyz"];
 
 /// Counts the request and puts the headers that protect a browser on every response.
 pub async fn headers(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
@@ -53,6 +55,36 @@ pub async fn token(State(app): State<Arc<App>>, request: Request, next: Next) ->
         return ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", text).into_response();
     }
     next.run(request).await
+}
+
+/// Where no token is demanded, refuses what comes by another name than this machine's own: a page
+/// whose name was made to lead here (DNS rebinding) is of the same site to its browser. A program
+/// that sends no host is no browser.
+pub async fn host(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let guarded = app.context.token.borrow().is_none();
+    let host = request.headers().get(header::HOST).map(|host| host.to_str().unwrap_or("?"));
+    if let Some(host) = host.filter(|host| guarded && !is_local(host))
+        && !OPEN_PATHS.contains(&request.uri().path())
+    {
+        let text = "without a token this gateway answers to localhost, 127.0.0.1 and [::1] only";
+        return ApiError::new(StatusCode::FORBIDDEN, "foreign_host", text)
+            .blame("host", host)
+            .into_response();
+    }
+    next.run(request).await
+}
+
+/// Whether a host, with or without a port, is a loopback address: without a token no other is
+/// listened on.
+fn is_local(host: &str) -> bool {
+    let Ok(authority) = host.parse::<Authority>() else { return false };
+    let port = authority.as_str().strip_prefix(authority.host());
+    if !port.is_some_and(|port| port.is_empty() || port.starts_with(':')) {
+        return false;
+    }
+    let name = authority.host().trim_start_matches('[').trim_end_matches(']');
+    let address = name.parse::<IpAddr>();
+    name.eq_ignore_ascii_case("localhost") || address.is_ok_and(|ip| ip.is_loopback())
 }
 
 /// Refuses orders that a page of another site makes a browser send. Programs send no such header.
@@ -139,6 +171,17 @@ mod tests {
         assert!(same(b"s3cret", b"s3cret"));
         for sent in ["", "s", "s3cre", "s3creT", "S3cret", "s3crets", "s3crets3cret"] {
             assert!(!same(sent.as_bytes(), b"s3cret"), "{sent:?}");
+        }
+    }
+
+    #[test]
+    fn only_loopback_is_local() {
+        for host in ["localhost", "LocalHost:8080", "127.0.0.1", "127.0.0.2:80", "[::1]:8080"] {
+            assert!(is_local(host), "{host}");
+        }
+        let foreign = ["", "?", "evil.example", "127.0.0.1.evil.example", "localhost.evil:8080"];
+        for host in foreign.into_iter().chain(["10.0.0.1:8080", "[::2]", "[::1]evil", "0.0.0.0"]) {
+            assert!(!is_local(host), "{host}");
         }
     }
 

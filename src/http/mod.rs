@@ -99,6 +99,9 @@ fn routes() -> Vec<Route> {
         (Method::DELETE, "/v1/allocations/{lease}", delete(drivers::cancel)),
         (Method::POST, "/v1/allocations/{lease}/parked", post(drivers::parked)),
         (Method::POST, "/v1/allocations/{lease}/bay-taken", post(drivers::bay_taken)),
+        (Method::POST, "/v1/allocations/{lease}/seen", post(drivers::seen)),
+        (Method::POST, "/v1/allocations/{lease}/class", post(drivers::class)),
+        (Method::GET, "/v1/allocations/{lease}/stream", get(stream::allocation)),
         (Method::GET, "/v1/closures", get(staff::closures)),
         (Method::POST, "/v1/closures", post(staff::close)),
         (Method::POST, "/v1/openings", post(staff::open)),
@@ -107,6 +110,7 @@ fn routes() -> Vec<Route> {
         (Method::PUT, "/v1/outputs/{id}", put(outputs::set)),
         (Method::GET, "/v1/signs", get(signs::signs)),
         (Method::GET, "/v1/signs/stream", get(stream::signs)),
+        (Method::GET, "/v1/signs/{id}/stream", get(stream::sign)),
         (Method::GET, "/v1/signs/{id}", get(signs::sign)),
         (Method::PUT, "/v1/signs/{id}/mode", put(signs::set_mode)),
         (Method::PUT, "/v1/signs/{id}/message", put(signs::set_message)),
@@ -137,6 +141,7 @@ fn router(app: &Arc<App>) -> Router {
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(from_fn(guard::in_time))
         .layer(from_fn(guard::same_site))
+        .layer(from_fn_with_state(app.clone(), guard::host))
         .layer(from_fn_with_state(app.clone(), guard::token))
         .layer(from_fn_with_state(app.clone(), guard::headers))
         .with_state(app.clone())

@@ -89,11 +89,16 @@ pub struct SignsReply {
 
 /// All signs of a picture with what their lines know of them.
 pub fn replies(snapshot: &Snapshot, displays: &[DisplayView]) -> Vec<SignReply> {
+    worded(snapshot.at.mono, &snapshot.signs, displays)
+}
+
+/// The same of some signs as they were at an instant.
+pub fn worded(at: Mono, signs: &[SignView], displays: &[DisplayView]) -> Vec<SignReply> {
     let displays: BTreeMap<&str, &DisplayView> =
         displays.iter().map(|display| (display.sign.as_str(), display)).collect();
     let one = |sign: &SignView| {
         let display = displays.get(sign.id.as_str());
-        let left_s = |until: Option<Mono>| Some(until?.ms_since(snapshot.at.mono) / 1_000);
+        let left_s = |until: Option<Mono>| Some(until?.ms_since(at) / 1_000);
         SignReply {
             sign: sign.clone(),
             shows: sign.face.to_string(),
@@ -103,7 +108,7 @@ pub fn replies(snapshot: &Snapshot, displays: &[DisplayView]) -> Vec<SignReply> 
             age_s: display.and_then(|display| display.age_s),
         }
     };
-    snapshot.signs.iter().map(one).collect()
+    signs.iter().map(one).collect()
 }
 
 /// All signs and what they show.
@@ -187,14 +192,14 @@ pub async fn clear_message(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<StatusCode, ApiError> {
     let sign = find(&app, id)?;
-    let mut fields = Fields::read(&headers, body)?;
+    let mut fields = Fields::read_optional(&headers, body)?;
     let by = fields.text("by", 1..=BY_CHARS_MAX)?;
     fields.end("by")?;
     app.ask(Ask::ClearMessage { sign, by }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn find(app: &App, id: Result<Path<String>, PathRejection>) -> Result<SignIx, ApiError> {
+pub fn find(app: &App, id: Result<Path<String>, PathRejection>) -> Result<SignIx, ApiError> {
     let id = id.map_or(String::new(), |Path(id)| id);
     app.site().sign(&id).ok_or_else(|| ApiError::unknown_sign(&id))
 }

@@ -147,7 +147,7 @@ pub async fn retry(
 ) -> Result<StatusCode, ApiError> {
     let id = id.map_or(String::new(), |Path(id)| id);
     let unit = app.site().unit(&id).ok_or_else(|| ApiError::unknown_unit(&id))?;
-    let mut fields = Fields::read(&headers, body)?;
+    let mut fields = Fields::read_optional(&headers, body)?;
     let by = fields.text("by", 1..=BY_CHARS_MAX)?;
     fields.end("by")?;
     app.ask(Ask::Retry { unit, by }).await?;

@@ -2,6 +2,7 @@
 
 mod bad;
 mod bench;
+mod follow;
 
 use std::collections::BTreeSet;
 
@@ -76,13 +77,37 @@ async fn an_arrival_is_answered_with_names() {
             "portal": "p1", "garage": "g01", "level": "g01/B1", "zone": "g01/B1/A",
             "bay": "g01/B1/A/017",
             "directions": ["Enter North.", "Go to level B1, zone A.", "Take bay 017."],
-            "travel_s": 130,
+            "steps": [], "travel_s": 130,
             "expires_in_s": 250, "durable": true, "end": null, "reason": "",
         })
     );
     let Ask::Arrive(asked) = bench.last_ask() else { panic!("no arrival") };
     assert_eq!((asked.eta_s, asked.tail.as_deref()), (60, Some("8K21")));
     assert_eq!(asked.class, ClassIx(0), "car where the class is absent");
+}
+
+#[tokio::test]
+async fn a_vehicle_of_which_nothing_is_known_but_the_place_is_asked_for() {
+    let bench = Bench::new();
+    let mut ids = BTreeSet::new();
+    for body in [
+        json!({ "at": "n-cordon" }),
+        json!({ "at": "n-cordon" }),
+        json!({ "at": "n-cordon", "plate_tail": "" }),
+        json!({ "at": "n-cordon", "plate_tail": "?K-", "vehicle": "" }),
+        json!({ "at": "n-cordon", "plate_tail": "AB12345", "vehicle": null }),
+    ] {
+        let text = body.to_string();
+        let (status, reply) = bench.json(request("POST", "/v1/allocations", Some(text))).await;
+        assert_eq!(status, 200, "{body}: {reply}");
+        let Ask::Arrive(asked) = bench.last_ask() else { panic!("no arrival") };
+        assert_eq!((asked.class, asked.tail, asked.vehicle), (ClassIx(0), None, None), "{body}");
+        assert!(ids.insert(asked.request_id), "a name was made twice");
+    }
+    let body = json!({ "at": "n-cordon", "vehicle": "a" }).to_string();
+    bench.json(request("POST", "/v1/allocations", Some(body))).await;
+    let Ask::Arrive(asked) = bench.last_ask() else { panic!("no arrival") };
+    assert_eq!(asked.vehicle, Some(0xaf63_dc4c_8601_ec8c), "FNV-1a of the published test vector");
 }
 
 #[tokio::test]
@@ -101,6 +126,20 @@ async fn reports_and_orders_reach_the_owner_as_meant() {
         ("GET", lease.to_owned(), None, 200, Ask::Find(LEASE)),
         ("DELETE", lease.to_owned(), None, 200, report(Report::Cancelled)),
         ("POST", format!("{lease}/bay-taken"), None, 200, report(Report::BayTaken)),
+        (
+            "POST",
+            format!("{lease}/seen"),
+            Some(json!({ "at": "p1" })),
+            200,
+            report(Report::Seen(site.node("p1").unwrap())),
+        ),
+        (
+            "POST",
+            format!("{lease}/class"),
+            Some(json!({ "class": "car" })),
+            200,
+            report(Report::Class(ClassIx(0))),
+        ),
         ("POST", format!("{lease}/parked"), None, 200, report(Report::Parked(None))),
         (
             "POST",
@@ -230,6 +269,20 @@ async fn another_sites_page_gives_no_orders() {
 }
 
 #[tokio::test]
+async fn without_a_token_another_name_gets_nothing() {
+    let bench = Bench::new();
+    for (path, host, status) in [
+        ("/v1/state", "evil.example:8080", 403),
+        ("/v1/state", "localhost:8080", 200),
+        ("/healthz", "evil.example", 200),
+    ] {
+        let mut sent = request("GET", path, None);
+        sent.headers_mut().insert("host", host.parse().unwrap());
+        assert_eq!(bench.send(sent).await.status(), status, "{path} {host}");
+    }
+}
+
+#[tokio::test]
 async fn the_state_shows_what_the_gateway_and_the_adapters_say() {
     let bench = Bench::new();
     let (status, state) = bench.json(request("GET", "/v1/state", None)).await;
@@ -304,12 +357,37 @@ async fn every_route_is_in_the_document_and_the_other_way_round() {
 }
 
 #[tokio::test]
+async fn the_document_tells_what_stands_before_every_route() {
+    let document = serde_json::to_value(openapi::Contract::openapi()).unwrap();
+    for scheme in ["bearer", "basic"] {
+        assert_eq!(document["components"]["securitySchemes"][scheme]["scheme"], scheme);
+    }
+    let told = |path: &str, method: &str| -> String {
+        let operation = &document["paths"][path][method];
+        let statuses = operation["responses"].as_object().unwrap().keys();
+        statuses.cloned().collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(told("/healthz", "get"), "200 503");
+    assert_eq!(told("/v1/state", "get"), "200 401 403 503");
+    assert_eq!(told("/v1/closures", "post"), "204 400 401 403 413 415 422 503");
+    // An order without its body is told which key it lacks.
+    let bench = Bench::new();
+    let unit = format!("/v1/units/{}/retry", bench.app.site().units[0].id);
+    for (method, path) in [("DELETE", "/v1/signs/s-g01/message"), ("POST", unit.as_str())] {
+        let (status, reply) = bench.json(request(method, path, None)).await;
+        assert_eq!((status, &reply["error"]["field"]), (400, &json!("by")), "{path}");
+    }
+}
+
+#[tokio::test]
 async fn the_documents_bodies_have_the_keys_that_are_read() {
     let bench = Bench::new();
     let document = serde_json::to_value(openapi::Contract::openapi()).unwrap();
     for (name, method, path) in [
         ("AllocationRequest", "POST", "/v1/allocations"),
         ("ParkedRequest", "POST", "/v1/allocations/0a1b2c3d-1/parked"),
+        ("SeenRequest", "POST", "/v1/allocations/0a1b2c3d-1/seen"),
+        ("ClassRequest", "POST", "/v1/allocations/0a1b2c3d-1/class"),
         ("CloseRequest", "POST", "/v1/closures"),
         ("OpenRequest", "POST", "/v1/openings"),
         ("ModeRequest", "PUT", "/v1/signs/s-g01/mode"),

@@ -79,6 +79,7 @@ fn gateway() -> Vec<(&'static str, Kind, &'static str)> {
         ("parkway_leases_ended_total", Counter, "Leases by how they ended."),
         ("parkway_leases_inferred_total", Counter, "Ends that no camera confirmed."),
         ("parkway_leases_moved_total", Counter, "Leases given another bay."),
+        ("parkway_leases_sightings_total", Counter, "Vehicles seen again on their way."),
         ("parkway_requests_repeated_total", Counter, "Requests for a bay that came again."),
         ("parkway_requests_refused_total", Counter, "Requests the gateway refused."),
         ("parkway_readings_total", Counter, "Readings of units taken in."),

@@ -239,10 +239,10 @@ impl Writer {
                     grows
                 });
                 // Drivers wait for the mark; nobody waits for these.
-                self.parts.tide.send_replace(self.mark);
                 if let (Some(folder), Some(epoch)) = (&self.folder, self.mark.epoch) {
                     folder.note(epoch, self.mark.committed);
                 }
+                self.parts.tide.send_replace(self.mark);
             }
             Err(why) => {
                 self.parts.queue.put_back(batch);

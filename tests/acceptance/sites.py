@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 PERIOD_MS = 1_000
 STALE_MS = 3_000
 DEBOUNCE_MS = 1000
+# The daemon's defaults: how long a bay must read free, and one that is booked.
+FREE_MS, BOOKED_FREE_MS = 3_000, 5_000
 COMMIT_MS = 200
 KEEP_BACK = 2
 WINDOW = 8

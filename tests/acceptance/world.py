@@ -17,9 +17,10 @@ from daemon import Daemon
 from judge import Judge
 from relay import Relay
 
-# A sweep, the debounce, a commit and the snapshot's quarter second, with room for a busy box.
 LOG_TAIL_CHARS = 2_500
-SETTLE_S = (sites.PERIOD_MS + sites.DEBOUNCE_MS + sites.COMMIT_MS + 250) / 1000 + 1.5
+# A sweep, the longest debounce, a commit and the snapshot's quarter second, with room for a busy
+# box.
+SETTLE_S = (sites.PERIOD_MS + sites.BOOKED_FREE_MS + sites.COMMIT_MS + 250) / 1000 + 1.5
 
 LAST = {"log": ""}  # of the daemon that ended last: its folder is gone by then
 

@@ -90,7 +90,7 @@ def flip(args):
         dice = random.Random(5)
         for number in range(rounds):
             flips = one_round(world, dice, number)
-            time.sleep(3.5)
+            time.sleep(5.5)
             ledger = world.judge.look()
             seen = {r["bay"]: at for at, _, r in ledger.stamped if r.get("type") == "bay"}
             for bay, index, at in flips:
@@ -103,7 +103,7 @@ def flip(args):
                 if after:
                     to_sign.append(min(after) - at)
     asked = rounds * len(world.site.garages)
-    most = (sites.PERIOD_MS + sites.DEBOUNCE_MS + 20) / 1e3
+    most = (sites.PERIOD_MS + sites.FREE_MS + 20) / 1e3
     latency("bay flip to event at the broker", to_event, asked, most + sites.COMMIT_MS / 1e3)
     latency("bay flip to the sign's register", to_sign, asked, most)
 
@@ -229,7 +229,8 @@ def main():
     parser.add_argument("--step", type=pathlib.Path)
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--only", action="append", default=[])
-    parser.add_argument("--span-s", type=int, help="how long `dense`, `most`, `commit` and `stall` measure")
+    parser.add_argument("--span-s", type=int,
+                        help="how long `dense`, `most`, `commit` and `stall` measure")
     parser.add_argument("--period-ms", type=int, action="append", help="of `dense`")
     parser.add_argument("--hook", help="a program that is given the daemon's pid (a profiler)")
     args = parser.parse_args()

@@ -2,7 +2,10 @@
 
 `commit`: 200 allocations a second over HTTP at the full size, 21,000 bays polled and 50 a second
 changing, signs written and all of it sent to mosquitto; in windows that alternate with the same
-schedule of bare appends to a file beside the store. The daemon works on in those windows too.
+schedule of bare appends to a file beside the store. The daemon works on in those windows too. A
+bare append takes two changes of thread (asker, writer, asker); a durable answer takes seven
+(client, HTTP, owner, store, sled's pool, store, HTTP, client). With a quick disk this is most of
+the ratio.
 `stall`: the same daemon with a disk whose barriers take seconds (`stall.c`, loaded before the C
 library; the binary is the shipped one).
 """
@@ -18,7 +21,8 @@ from native import Load, Stall
 from world import World
 
 PER_S, WINDOW_S = 200, 5
-# What one allocation adds to the store's log: its lease, its record, their keys and checksums.
+# An allocation's record (325 bytes in the store) and its kept lease; sled's log grows by twice
+# that.
 RECORD_BYTES = 600
 RATIO_MAX = 1.5
 # The daemon's default, and what the way there and back may add.
@@ -106,8 +110,8 @@ def one_stall(args, what, span_s, barrier_ms):
     folder.cleanup()
     took = [took for took, _ in answers]
     row(what + ": answers", precise(took) + f", {sum(k == 'd' for _, k in answers)} durable",
-        bar=f"none above {COMMIT_WAIT_MS + LATE_MS} ms",
-        fine=max(took) * 1e3 <= COMMIT_WAIT_MS + LATE_MS)
+        bar=f"p99 at most {COMMIT_WAIT_MS + LATE_MS} ms",
+        fine=quantile(took, 0.99) * 1e3 <= COMMIT_WAIT_MS + LATE_MS)
     row(what + ": unanswered", f"{sum(k == 'x' for _, k in answers)} of {len(answers)}", bar="0",
         fine=all(k != "x" for _, k in answers))
     row(what + ": missed slots", f"{missed:.0f}", bar="0", fine=missed == 0)

@@ -100,6 +100,7 @@ impl Weave {
         {
             rules.range(format!("{key}.{name}"), value, 0, 3_600);
         }
+        rules.range(format!("{key}.keep_back"), t.keep_back, 0, 1_000);
         let unit = UnitIx(rules.find(format!("{key}.unit"), "unit", &t.unit, &self.unit_ids));
         let numbers = rules.numbers(format!("{key}.bays"), &t.bays);
         let usual = ClassIx(rules.find(format!("{key}.class"), "class", &t.class, &self.class_ids));
@@ -140,6 +141,7 @@ impl Weave {
             drive_s: drive_s.saturating_add(t.drive_s),
             walk_s: t.walk_s,
             spread_s: t.spread_s,
+            keep_back: t.keep_back,
             lamps,
         });
     }

@@ -14,6 +14,8 @@ const TURNAROUND_TCP_MS: u32 = 20;
 /// On a bus every other unit heard the write too and needs time to see that it was not meant
 /// (Modbus over serial line 1.02, 2.4.1: 100 to 200 ms).
 const TURNAROUND_RTU_MS: u32 = 100;
+/// Names that Linux distributions give to this machine itself in `/etc/hosts`.
+const HERE: [&str; 4] = ["localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback"];
 /// A device file's name; Linux allows no longer path.
 const PATH_MAX: usize = 4_096;
 
@@ -106,8 +108,8 @@ impl Weave {
             Wire::Tcp { endpoint } => ("tcp", endpoint.clone(), one_host_port(endpoint)),
             Wire::RtuTcp { endpoint, .. } => ("rtu_tcp", endpoint.clone(), one_host_port(endpoint)),
             Wire::Serial { path, .. } => {
-                let same = self.devices.get(path).unwrap_or(path);
-                ("serial", path.clone(), same.clone())
+                let same = self.devices.get(path).map_or_else(|| one_path(path), Clone::clone);
+                ("serial", path.clone(), same)
             }
         }
     }
@@ -175,25 +177,77 @@ fn one_host_port(endpoint: &str) -> String {
     let (host, port) = endpoint.rsplit_once(':').unwrap_or((endpoint, ""));
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     let name = bare.trim_end_matches('.').to_ascii_lowercase();
-    let name = match name.parse::<IpAddr>().map(|address| address.to_canonical()) {
-        Ok(IpAddr::V6(address)) if address.is_loopback() => "127.0.0.1".to_owned(),
-        Ok(address) => address.to_string(),
-        Err(_) if name == "localhost" => "127.0.0.1".to_owned(),
-        Err(_) => name,
+    let address = name.parse::<IpAddr>().ok().or_else(|| short_ipv4(&name));
+    let name = match address.map(|address| address.to_canonical()) {
+        Some(IpAddr::V6(address)) if address.is_loopback() => "127.0.0.1".to_owned(),
+        // To connect to no address in particular is to connect to this machine.
+        Some(address) if address.is_unspecified() => "127.0.0.1".to_owned(),
+        Some(address) => address.to_string(),
+        None if HERE.contains(&name.as_str()) => "127.0.0.1".to_owned(),
+        None => name,
     };
     let port = port.parse::<u16>().map_or_else(|_| port.to_owned(), |port| port.to_string());
     format!("{name} port {port}")
 }
 
+/// An IPv4 address as the system's resolver takes it too: one to four parts, each decimal, octal
+/// or hexadecimal, the last filling what is left (`127.1`, `0x7f.0.0.1`, `2130706433`).
+fn short_ipv4(name: &str) -> Option<IpAddr> {
+    let parts: Option<Vec<u32>> = name.split('.').map(number).collect();
+    let parts = parts.filter(|parts| parts.len() <= 4)?;
+    let (last, firsts) = parts.split_last()?;
+    let left = 32 - 8 * firsts.len() as u32;
+    if u64::from(*last) >> left != 0 || firsts.iter().any(|part| *part > 255) {
+        return None;
+    }
+    let high = firsts.iter().fold(0u64, |all, part| all << 8 | u64::from(*part)) << left;
+    u32::try_from(high | u64::from(*last)).ok().map(|all| IpAddr::from(all.to_be_bytes()))
+}
+
+/// A number as C writes it.
+fn number(text: &str) -> Option<u32> {
+    let good = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let (digits, radix) = match text.strip_prefix("0x") {
+        Some(hex) => (hex, 16),
+        None if text.len() > 1 && text.starts_with('0') => (&text[1..], 8),
+        None => (text, 10),
+    };
+    u32::from_str_radix(digits, radix).ok().filter(|_| good(digits))
+}
+
+/// A path without doubled slashes and steps to itself: a port that is not plugged in today has no
+/// file to ask for its name.
+fn one_path(path: &str) -> String {
+    let steps = path.split('/').filter(|step| !step.is_empty() && *step != ".");
+    steps.fold(String::new(), |all, step| all + "/" + step)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::one_host_port;
+    use super::{one_host_port, one_path, short_ipv4};
 
     #[test]
     fn an_endpoint_has_one_name_however_it_is_written() {
+        let here: &[&str] = &[
+            "127.0.0.1:502",
+            "localhost:502",
+            "LocalHost.:0502",
+            "[::1]:502",
+            "::1:502",
+            "0.0.0.0:502",
+            "[::]:502",
+            "ip6-localhost:502",
+            "ip6-loopback:502",
+            "localhost.localdomain:502",
+            "0x7f000001:502",
+            "0x7f.1:502",
+            "127.1:502",
+            "2130706433:502",
+            "[::ffff:127.0.0.1]:502",
+        ];
         let alike: [&[&str]; 4] = [
-            &["127.0.0.1:502", "localhost:502", "LocalHost.:0502", "[::1]:502", "::1:502"],
-            &["[::ffff:10.0.0.1]:502", "10.0.0.1:502"],
+            here,
+            &["[::ffff:10.0.0.1]:502", "10.0.0.1:502", "0xa.1:502", "10.0.1:502", "012.1:502"],
             &["Converter.Garage:4001", "converter.garage.:4001"],
             &["[2001:db8:0:0::1]:502", "[2001:DB8::1]:502"],
         ];
@@ -207,5 +261,16 @@ mod tests {
         assert_eq!(firsts.len(), alike.len());
         assert_ne!(one_host_port("10.0.0.1:502"), one_host_port("10.0.0.1:503"));
         assert_ne!(one_host_port("127.0.0.1:502"), one_host_port("127.0.0.2:502"));
+        for name in ["", ".", "1.", "1.2.3.4.5", "256.1", "1.16777216", "0x", "face", "+1", "-1"] {
+            assert_eq!(short_ipv4(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_path_has_one_spelling() {
+        for path in ["/dev/ttyUSB9", "//dev/ttyUSB9", "/dev//ttyUSB9", "/dev/./ttyUSB9"] {
+            assert_eq!(one_path(path), "/dev/ttyUSB9");
+        }
+        assert_ne!(one_path("/dev/ttyUSB9"), one_path("/dev/ttyUSB8"));
     }
 }

@@ -83,6 +83,7 @@ impl Agenda {
             }
             Some((_, OnRead::Busy)) if state.busy_sweeps < BUSY_SWEEPS_MAX => {
                 state.busy_sweeps += 1;
+                state.owes_a_sweep = false;
                 self.round.next_unit();
                 self.answered(now, unit);
                 return None;
@@ -100,6 +101,7 @@ impl Agenda {
         }
         state.refused = state.refuses;
         state.cut_short = 0;
+        state.owes_a_sweep = false;
         state.busy_sweeps = if state.busy { state.busy_sweeps } else { 0 };
         state.sweep.finish(state.ix, at)
     }

@@ -1,8 +1,10 @@
 //! A line of simulated units on virtual time: hours of a bus in milliseconds.
 
+mod late;
 mod policies;
 mod shared;
 mod streams;
+mod turns;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

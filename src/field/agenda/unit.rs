@@ -43,6 +43,8 @@ pub(super) struct Unit {
     pub busy: bool,
     /// Sweeps in a row that ended in silence after the unit had given a part.
     pub cut_short: u32,
+    /// Since a write of it went unanswered no sweep of it has come to its end.
+    pub owes_a_sweep: bool,
     /// It refused its last write; busy answers to writes in a row.
     pub write_refused: bool,
     pub busy_writes: u32,
@@ -71,6 +73,7 @@ impl Unit {
             busy_sweeps: 0,
             busy: false,
             cut_short: 0,
+            owes_a_sweep: false,
             write_refused: false,
             busy_writes: 0,
         }
@@ -81,10 +84,10 @@ impl Unit {
         !self.reads.is_empty()
     }
 
-    /// Whether a read has to be answered before it is written to again: a unit that ignores
-    /// writes must not have its reads, a fire contact among them, wait for theirs.
+    /// Whether it has to be read before it is written to again, all its blocks: a unit that
+    /// ignores writes must not have its reads, a fire contact among them, wait for theirs.
     pub fn is_to_be_read_first(&self) -> bool {
-        self.is_polled() && !self.breaker.is_healthy()
+        self.is_polled() && (self.owes_a_sweep || !self.breaker.is_healthy())
     }
 
     /// Whether a request to it may go out now.
@@ -97,6 +100,7 @@ impl Unit {
     /// read must not wait for a block that cannot.
     pub fn cut_short(&mut self, at: Mono) -> Option<Reading> {
         self.cut_short += 1;
+        self.owes_a_sweep = false;
         if self.cut_short < CUT_SHORT_MAX { None } else { self.sweep.finish(self.ix, at) }
     }
 

@@ -128,6 +128,7 @@ impl Agenda {
         match refusal {
             (_, OnWrite::Silent) => {
                 self.failed(now, unit, outcome);
+                self.units[unit].owes_a_sweep = true;
                 if self.units[unit].is_polled() && self.stopping.is_none() {
                     self.orders.unanswered(now, batch, &mut self.jitter);
                 }

@@ -149,6 +149,56 @@ fn a_refused_write_is_halved_and_only_the_bad_place_waits() {
 }
 
 #[test]
+fn a_value_that_was_refused_does_not_delay_a_newer_one() {
+    let (mut orders, mut jitter) = (orders(&[(0, 0)]), Jitter::new(3));
+    orders.want(0, &[1]);
+    for _ in 0..5 {
+        let now = orders.due(|_| Mono(0)).unwrap();
+        let batch = write(&mut orders, now);
+        orders.refused(now, &batch, &mut jitter);
+        assert_eq!(orders.next(now, ALL), None, "the same again would be refused again");
+    }
+    let now = Mono(0).plus_ms(1);
+    orders.want(0, &[2]);
+    assert_eq!(write(&mut orders, now).values, [2]);
+}
+
+#[test]
+fn an_unanswered_write_is_halved_until_one_place_waits_alone() {
+    let (mut orders, mut jitter) =
+        (orders(&(0..16).map(|n| (0, n)).collect::<Vec<_>>()), Jitter::new(3));
+    (0..16).for_each(|slot| orders.want(slot, &[slot as u16]));
+    let (mut now, mut sizes) = (Mono(0), Vec::new());
+    while sizes.len() < 60 {
+        now = orders.due(|_| now).unwrap();
+        let batch = write(&mut orders, now);
+        if batch.values.contains(&11) {
+            sizes.push(batch.values.len());
+            orders.hold(0, now.plus_ms(1_000));
+            orders.unanswered(now, &batch, &mut jitter);
+        } else {
+            orders.written(now, now, batch);
+        }
+    }
+    assert_eq!(sizes[..5], [16, 8, 4, 2, 1]);
+    assert!(now > Mono(0).plus_ms(50 * 30_000), "{now:?}: it is tried ever more rarely");
+    assert_eq!(drain(&mut orders, now.plus_ms(1_000)).len(), 2, "those on both sides of it");
+}
+
+#[test]
+fn what_was_not_taken_is_due_again_by_order() {
+    let (mut orders, mut jitter) = (orders(&[(0, 0), (1, 0)]), Jitter::new(3));
+    (0..2).for_each(|slot| orders.want(slot, &[9]));
+    for _ in 0..2 {
+        let batch = write(&mut orders, Mono(0));
+        orders.refused(Mono(0), &batch, &mut jitter);
+    }
+    assert_eq!(orders.next(Mono(1), ALL), None);
+    orders.again(1);
+    assert_eq!(drain(&mut orders, Mono(1)), [(1, 0, vec![9])]);
+}
+
+#[test]
 fn what_may_be_forgotten_is_written_again() {
     let mut orders = orders(&[(0, 0), (1, 0)]);
     orders.want(0, &[1]);

@@ -59,7 +59,7 @@ impl Told {
 
     /// A place was given: nobody else's, open, known to be free, and fit for the vehicle.
     fn place(&mut self, lease: &LeaseBody, site: &Site, read: Option<&[Sensed]>) {
-        self.given.remove(&lease.lease);
+        let before = self.given.remove(&lease.lease);
         let places = [&lease.bay, &lease.zone, &lease.garage];
         let place = places.into_iter().flatten().next().expect("a lease has a place");
         let mut shut = self.closed.iter().chain(self.burning.values().flatten());
@@ -69,7 +69,9 @@ impl Told {
         let Some(bay) = &lease.bay else { return };
         let other = self.given.iter().find(|(_, given)| *given == bay);
         assert!(other.is_none(), "{bay} given to {} and {other:?}", lease.lease);
-        if let (Some(read), Some(Target::Bay(ix))) = (read, site.target(bay)) {
+        // A vehicle whose class was corrected keeps its bay, whatever is known of that meanwhile.
+        let given = before.as_ref() != Some(bay);
+        if let (Some(read), Some(Target::Bay(ix)), true) = (read, site.target(bay), given) {
             assert_eq!(read[ix.at()], Sensed::Free, "{bay} was given");
         }
         self.given.insert(lease.lease.clone(), bay.clone());

@@ -29,10 +29,13 @@ fn not_json() -> Vec<BadRequest> {
     ]
 }
 
+const SEEN: &str = "/v1/allocations/0a1b2c3d-1/seen";
+const CLASS: &str = "/v1/allocations/0a1b2c3d-1/class";
+
 /// Keys.
 fn keys() -> Vec<BadRequest> {
     vec![
-        ("POST", ASK, "{}".into(), 400, "missing_field", Some("request_id")),
+        ("POST", ASK, "{}".into(), 400, "missing_field", Some("at")),
         ("POST", ASK, "{\"request_id\":\"r\"}".into(), 400, "missing_field", Some("at")),
         ("POST", ASK, arrival("plate", json!("x")), 400, "unknown_field", Some("body")),
     ]
@@ -76,12 +79,20 @@ fn bounds() -> Vec<BadRequest> {
         (
             "POST",
             ASK,
-            arrival("plate_tail", json!("12345")),
+            arrival("vehicle", json!("x".repeat(65))),
             422,
             "out_of_range",
-            Some("plate_tail"),
+            Some("vehicle"),
         ),
-        ("POST", ASK, arrival("plate_tail", json!("a b")), 422, "out_of_range", Some("plate_tail")),
+        ("POST", SEEN, json!({ "at": "nowhere" }).to_string(), 422, "unknown_node", Some("at")),
+        (
+            "POST",
+            CLASS,
+            json!({ "class": "boat" }).to_string(),
+            422,
+            "unknown_class",
+            Some("class"),
+        ),
     ]
 }
 

@@ -12,13 +12,13 @@ use tower::ServiceExt as _;
 use super::super::*;
 use crate::gateway::{
     Allocation, Cars, ClosureView, GarageView, LeaseId, OutputMode, OutputView, Refusal, SignMode,
-    SignView, Snapshot, Source, UnitView, Why, testing,
+    SignView, Snapshot, Source, Ticket, UnitView, Why, testing,
 };
-use crate::owner::Urgent;
+use crate::owner::{Given, Urgent};
 use crate::record::{End, Fullness, Promise, Tally};
 use crate::site::{BayIx, ClassIx, Face, GarageIx, GarageState, NodeIx, OutputKind, ZoneIx};
 use crate::status::{LineState, LineView, Ready, RelayView, UplinkState, UplinkView};
-use crate::time::Mono;
+use crate::time::{Clock, Mono};
 
 pub const LEASE: LeaseId = LeaseId { run: 0x0a1b_2c3d, number: 1 };
 
@@ -41,7 +41,7 @@ impl Bench {
                 let Urgent::Ask { ask, reply } = urgent else { continue };
                 let answer = answer(&ask);
                 asked.lock().unwrap().push(ask);
-                let _ = reply.send(Answered { answer, durable: true, at: Default::default() });
+                let _ = reply.send(Given { answer, after: Ticket(0), by: Mono(0) });
             }
         });
         bench._silent = None;
@@ -57,12 +57,19 @@ impl Bench {
     fn build() -> (Bench, mpsc::Receiver<Urgent>) {
         let (urgent, inbox) = mpsc::channel(8);
         let (snapshot, pictures) = watch::channel(Arc::new(picture()));
+        let (_, durable) = watch::channel(Ticket(0));
         let (token, tokens) = watch::channel(None);
         let status = Arc::new(watch::channel(adapters()).0);
         let read = status.clone();
         let context = Context {
             site: Arc::new(site()),
-            owner: Handle::new(urgent, pictures),
+            owner: Handle::new(
+                urgent,
+                pictures,
+                tokio::sync::broadcast::Sender::new(8),
+                durable,
+                Clock::real(),
+            ),
             status: Arc::new(move || read.borrow().clone()),
             metrics: Metrics::new(),
             token: tokens,
@@ -164,6 +171,7 @@ pub fn allocation() -> Allocation {
         expires_in_s: 250,
         end: None,
         why: Why::Firm,
+        out: Vec::new(),
         routes: Some(testing::routes(&site())),
     }
 }
@@ -333,7 +341,7 @@ on_when = ["full"]
 
 pub async fn connect(address: &str, path: &str) -> tokio::net::TcpStream {
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
-    let head = format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n");
+    let head = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
     stream.write_all(head.as_bytes()).await.unwrap();
     stream
 }

@@ -6,4 +6,4 @@ ALL = [*bad_input.ALL, *lifecycle.ALL, *guided.ALL, *devices.ALL, *probing.ALL, 
        *outages.ALL, *stalls.ALL]
 # What measures needs all cores: the full size, and milliseconds.
 ALONE = [guided.reference_site, stalls.disk_stalls]
-LONG = [guided.guided, *devices.ALL[:4], *rtu.ALL, *outages.ALL]
+LONG = [guided.guided, devices.controller_dies, *devices.ALL[:4], *rtu.ALL, *outages.ALL]
