@@ -107,7 +107,7 @@ pub enum End {
     TookOther,
     /// The promised bay was taken by someone else and nothing could replace it.
     Displaced,
-    /// Nobody came in time.
+    /// Nobody came in time, or the vehicle was seen to leave.
     Expired,
     /// Given back by whoever asked.
     Cancelled,

@@ -49,22 +49,24 @@ fn only(story: &mut Story, free: &[u32]) {
 
 #[test]
 fn each_point_on_the_way_confirms_and_never_shortens_the_promise() {
-    let mut story = story(|_| ());
-    let given = story.arrive("r1", "a1", "car");
-    let (lease, mut deadline) = (given.lease.unwrap(), given.deadline);
-    for (after_ms, at) in [(130_000, "p1"), (30_000, "f1"), (9_000, "g1-door")] {
-        story.keep_alive(after_ms);
-        let now = seen(&mut story, lease, at);
-        assert_eq!((now.lease, now.bay, now.end), (given.lease, given.bay, None), "{at}");
-        assert_eq!(story.site.nodes[now.at.at()].id, at);
-        assert_eq!(now.way(&story.site)[0], story.site.node(at).unwrap(), "the way from there");
-        assert!(now.deadline >= deadline, "{at}");
-        deadline = now.deadline;
+    for (portal_after_ms, slow) in [(150_000, true), (65_000, false)] {
+        let mut story = story(|_| ());
+        let given = story.arrive("r1", "a1", "car");
+        let (lease, mut deadline) = (given.lease.unwrap(), given.deadline);
+        for (after_ms, at) in [(portal_after_ms, "p1"), (20_000, "f1"), (9_000, "g1-door")] {
+            story.keep_alive(after_ms);
+            let now = seen(&mut story, lease, at);
+            assert_eq!((now.lease, now.bay, now.end), (given.lease, given.bay, None), "{at}");
+            assert_eq!(story.site.nodes[now.at.at()].id, at);
+            assert_eq!(now.way(&story.site)[0], story.site.node(at).unwrap(), "the way from there");
+            assert!(now.deadline >= deadline, "{at}");
+            deadline = now.deadline;
+        }
+        assert_eq!(deadline > given.deadline, slow, "a slow drive is no no-show");
+        story.keep_alive(20_000);
+        story.fill(given.bay.unwrap());
+        assert_eq!(story.ends(), [(lease, End::Fulfilled, true)]);
     }
-    assert!(deadline > given.deadline, "a slow drive is no no-show");
-    story.keep_alive(20_000);
-    story.fill(given.bay.unwrap());
-    assert_eq!(story.ends(), [(lease, End::Fulfilled, true)]);
 }
 
 #[test]
