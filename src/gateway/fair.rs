@@ -64,6 +64,7 @@ fn refused(tuning: GuidanceTable) -> usize {
         let class = if dice.below(10) == 0 { tall } else { car };
         let destination = DestinationIx(dice.below(site.destinations.len()) as u32);
         let at = portals[dice.below(portals.len())];
+        bays.price();
         let want = Want { at, class, destination: Some(destination), within: None };
         bays.price();
         let view = View {
