@@ -172,8 +172,8 @@ const BROKEN_GARAGE: &[Broken] = &[
 /// What TOML itself refuses: with line and column.
 const NOT_TOML: &[Broken] = &[
     ("name = \"Our first garage\"", "name = Our first", &["line 10, column"]),
-    ("# listen =", "port = 80 #", &["line 18, column 1", "unknown field `port`"]),
-    ("# keep_alive_s = 15", "keep_alive_s = \"15\"", &["line 28, column 16", "invalid type"]),
+    ("# listen =", "port = 80 #", &["line 19, column 1", "unknown field `port`"]),
+    ("# keep_alive_s = 15", "keep_alive_s = \"15\"", &["line 29, column 16", "invalid type"]),
     ("kind = \"surface\"", "kind = \"road\"", &["unknown variant `road`", "`surface`"]),
     ("broker = \"127.0.0.1:1883\"", "", &["missing field `broker`", "line 23, column 1"]),
 ];
