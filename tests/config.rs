@@ -175,7 +175,7 @@ const NOT_TOML: &[Broken] = &[
     ("# listen =", "port = 80 #", &["line 19, column 1", "unknown field `port`"]),
     ("# keep_alive_s = 15", "keep_alive_s = \"15\"", &["line 29, column 16", "invalid type"]),
     ("kind = \"surface\"", "kind = \"road\"", &["unknown variant `road`", "`surface`"]),
-    ("broker = \"127.0.0.1:1883\"", "", &["missing field `broker`", "line 23, column 1"]),
+    ("broker = \"127.0.0.1:1883\"", "", &["missing field `broker`", "line 24, column 1"]),
 ];
 
 #[test]
