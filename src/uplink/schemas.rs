@@ -235,16 +235,15 @@ fn events() -> Vec<(Lane, Body)> {
         },
         Body::Quarantined { bay: text("g01/B1/A/017"), for_s: 600 },
         Body::BayTrust { bay: text("g01/B1/A/017"), doubted: true, errors: 4 },
-        Body::LedgerReset {
-            garage: text("g01"),
-            from: Some(412),
-            to: 405,
-            offset: 3,
-            by: text("night"),
-        },
+        ledger_reset(),
         Body::Started { version: text("0.1.0"), leases: 3, closures: 0 },
     ];
     events.into_iter().map(|body| (Lane::Events, body)).collect()
+}
+
+fn ledger_reset() -> Body {
+    let (garage, by) = ("g01".to_owned(), "night".to_owned());
+    Body::LedgerReset { garage, from: Some(412), to: 405, offset: 3, by }
 }
 
 fn alarms() -> Vec<(Lane, Body)> {
