@@ -348,6 +348,7 @@ async fn every_route_is_in_the_document_and_the_other_way_round() {
         let id = match path {
             path if path.contains("/units/") => &bench.app.site().units[0].id,
             path if path.contains("/outputs/") => "bar-g01",
+            path if path.contains("/garages/") => "g01",
             _ => "s-g01",
         };
         let path = path.replace("{lease}", "0a1b2c3d-1").replace("{id}", id);
