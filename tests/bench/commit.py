@@ -110,8 +110,8 @@ def one_stall(args, what, span_s, barrier_ms):
     folder.cleanup()
     took = [took for took, _ in answers]
     row(what + ": answers", precise(took) + f", {sum(k == 'd' for _, k in answers)} durable",
-        bar=f"p99 at most {COMMIT_WAIT_MS + LATE_MS} ms",
-        fine=quantile(took, 0.99) * 1e3 <= COMMIT_WAIT_MS + LATE_MS)
+        bar=f"all within {COMMIT_WAIT_MS + LATE_MS} ms",
+        fine=max(took) * 1e3 <= COMMIT_WAIT_MS + LATE_MS)
     row(what + ": unanswered", f"{sum(k == 'x' for _, k in answers)} of {len(answers)}", bar="0",
         fine=all(k != "x" for _, k in answers))
     row(what + ": missed slots", f"{missed:.0f}", bar="0", fine=missed == 0)
