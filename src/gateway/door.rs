@@ -141,8 +141,9 @@ pub struct Request {
 pub enum Report {
     /// It stands in a bay, identified; in the promised one where none is named.
     Parked(Option<BayIx>),
-    /// The promised bay is taken by someone else.
-    BayTaken,
+    /// The promised bay is taken by someone else; where another than the promised is named, the
+    /// report is an old one.
+    BayTaken(Option<BayIx>),
     /// It was read at a node.
     Seen(NodeIx),
     /// It is of another class than was thought.

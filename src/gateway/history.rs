@@ -186,7 +186,7 @@ impl History {
             Input::Reading(_) | Input::Tick => true,
             Input::Asked { ask, .. } => match ask {
                 Ask::Arrive(_) | Ask::Find(_) => true,
-                Ask::Report { report, .. } => !matches!(report, Report::BayTaken),
+                Ask::Report { report, .. } => !matches!(report, Report::BayTaken(None)),
                 _ => false,
             },
             _ => false,
@@ -213,12 +213,13 @@ impl History {
         }
         let lease = self.leases[self.dice.below(self.leases.len())];
         let other = BayIx(self.dice.below(self.truth.len()) as u32);
+        let held = self.story.gateway.leases.get(lease).and_then(|lease| lease.bay);
         let node = NodeIx(self.dice.below(self.story.site.nodes.len()) as u32);
         let class = ClassIx(self.dice.below(self.story.site.classes.len()) as u32);
         let report = [
             Report::Parked(None),
             Report::Parked(Some(other)),
-            Report::BayTaken,
+            Report::BayTaken(held.filter(|_| self.dice.below(2) == 0)),
             Report::Cancelled,
             Report::Seen(node),
             Report::Class(class),

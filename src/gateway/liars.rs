@@ -330,7 +330,7 @@ impl World {
         let Some(lease) = driver.lease.filter(|_| self.chance(self.lies.tell)) else {
             return self.park_anywhere(driver.garage);
         };
-        let report = Report::BayTaken;
+        let report = Report::BayTaken(None);
         match self.ask(Ask::Report { lease, report }) {
             Answer::Allocation(other) if other.end.is_none() => {
                 (driver.bay, driver.arrives_ms) = (other.bay, self.now_ms + 20_000);

@@ -68,6 +68,18 @@ fn open_leases_are_capped_by_place() {
 }
 
 #[test]
+fn a_report_of_a_taken_bay_that_comes_twice_moves_the_driver_once() {
+    let mut story = Story::seen();
+    let given = story.arrive("r1", "p1", "car");
+    let lease = given.lease.unwrap();
+    story.report(lease, Report::BayTaken(given.bay));
+    let moved = story.find(lease).bay;
+    assert_ne!(moved, given.bay);
+    story.report(lease, Report::BayTaken(given.bay));
+    assert_eq!(story.find(lease).bay, moved);
+}
+
+#[test]
 fn a_lease_lapses_exactly_at_its_deadline() {
     let mut story = Story::seen();
     let given = story.arrive("r1", "p1", "car");
@@ -238,7 +250,7 @@ fn parking_identified_in_anothers_bay_moves_that_other() {
 fn a_bay_reported_taken_goes_into_quarantine_and_longer_each_time() {
     let mut story = Story::seen();
     let given = story.arrive("r1", "p1", "car");
-    story.report(given.lease.unwrap(), Report::BayTaken);
+    story.report(given.lease.unwrap(), Report::BayTaken(None));
     let moved = story.find(given.lease.unwrap());
     assert_ne!(moved.bay, given.bay);
     story.report(given.lease.unwrap(), Report::Cancelled);
@@ -252,7 +264,7 @@ fn a_bay_reported_taken_goes_into_quarantine_and_longer_each_time() {
     story.keep_alive(4_000);
     let again = story.arrive("r4", "p1", "car");
     assert_eq!(again.bay, given.bay, "600 s are over, and it is the last");
-    story.report(again.lease.unwrap(), Report::BayTaken);
+    story.report(again.lease.unwrap(), Report::BayTaken(None));
     let lengths: Vec<u64> = story
         .bodies(Lane::Events)
         .filter_map(|body| match body {

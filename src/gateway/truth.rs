@@ -202,7 +202,7 @@ fn strikes_outlive_the_quarantine_and_a_restart_until_a_driver_is_seen_to_park()
     let mut story = Story::seen();
     let given = story.arrive("r1", "p1", "car");
     let bay = given.bay.unwrap();
-    story.report(given.lease.unwrap(), Report::BayTaken);
+    story.report(given.lease.unwrap(), Report::BayTaken(None));
     story.keep_alive(601_000);
     assert_eq!(story.gateway.bays.get(bay).quarantine, None);
     story.restart("b2");

@@ -38,7 +38,11 @@ impl Gateway {
         };
         let act = match report {
             Report::Cancelled => self.happened(id, Event::GivenBack, None, effects),
-            Report::BayTaken => self.happened(id, Event::FoundTaken, None, effects),
+            // The same report again, after the lease was moved, must not cost the new bay.
+            Report::BayTaken(Some(bay)) if lease.end.is_none() && lease.bay != Some(bay) => {
+                Act::Tell
+            }
+            Report::BayTaken(_) => self.happened(id, Event::FoundTaken, None, effects),
             Report::Parked(bay) => {
                 let stands = bay.or(lease.bay);
                 let there = stands == lease.bay || self.in_promise(lease, stands);

@@ -69,6 +69,15 @@ pub struct ParkedRequest {
     pub bay: Option<String>,
 }
 
+/// The promised bay was found taken.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "the published form of what `bay_taken` reads")]
+pub struct TakenRequest {
+    /// Which bay was found taken: a report that comes twice then moves the driver once.
+    #[schema(max_length = 64, example = "g01/B1/A/017")]
+    pub bay: Option<String>,
+}
+
 /// The vehicle of a lease was read again.
 #[derive(Debug, ToSchema)]
 #[expect(dead_code, reason = "the published form of what `seen` reads; a test compares the keys")]
@@ -295,8 +304,9 @@ pub async fn parked(
 /// Someone else stands in the promised bay: the driver gets another where there is one.
 #[utoipa::path(post, path = "/v1/allocations/{lease}/bay-taken", tag = "drivers",
     params(("lease" = String, Path, description = "The lease's name, as given")),
+    request_body = Option<TakenRequest>,
     responses((status = 200, body = AllocationReply), (status = 404, body = ErrorReply),
-        (status = 409, body = ErrorReply)))]
+        (status = 409, body = ErrorReply), (status = 422, body = ErrorReply)))]
 pub async fn bay_taken(
     State(app): State<Arc<App>>,
     lease: Result<Path<String>, PathRejection>,
@@ -304,8 +314,11 @@ pub async fn bay_taken(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, ApiError> {
     let lease = lease_of(lease)?;
-    Fields::read_optional(&headers, body)?.end("none")?;
-    report(&app, lease, Report::BayTaken).await
+    let mut fields = Fields::read_optional(&headers, body)?;
+    let bay = fields.optional_text("bay", 1..=ID_CHARS_MAX)?;
+    fields.end("bay")?;
+    let bay = bay.map(|id| bay_of(app.site(), &id)).transpose()?;
+    report(&app, lease, Report::BayTaken(bay)).await
 }
 
 /// The vehicle was read again on its way: the lease is confirmed, or revised from there.

@@ -125,7 +125,7 @@ async fn reports_and_orders_reach_the_owner_as_meant() {
     for (method, path, body, status, ask) in [
         ("GET", lease.to_owned(), None, 200, Ask::Find(LEASE)),
         ("DELETE", lease.to_owned(), None, 200, report(Report::Cancelled)),
-        ("POST", format!("{lease}/bay-taken"), None, 200, report(Report::BayTaken)),
+        ("POST", format!("{lease}/bay-taken"), None, 200, report(Report::BayTaken(None))),
         (
             "POST",
             format!("{lease}/seen"),
@@ -387,6 +387,7 @@ async fn the_documents_bodies_have_the_keys_that_are_read() {
     for (name, method, path) in [
         ("AllocationRequest", "POST", "/v1/allocations"),
         ("ParkedRequest", "POST", "/v1/allocations/0a1b2c3d-1/parked"),
+        ("TakenRequest", "POST", "/v1/allocations/0a1b2c3d-1/bay-taken"),
         ("SeenRequest", "POST", "/v1/allocations/0a1b2c3d-1/seen"),
         ("ClassRequest", "POST", "/v1/allocations/0a1b2c3d-1/class"),
         ("CloseRequest", "POST", "/v1/closures"),
