@@ -35,6 +35,8 @@ const REFUSALS_TOLD_EVERY: Duration = Duration::from_secs(10);
 const NO_ROOM: Duration = Duration::from_millis(250);
 /// Commands carried out at once; each may wait for a commit.
 const COMMANDS_MAX: usize = 8;
+/// Answers that wait for the loop: a platform's burst after an outage, each of them answered.
+const REPLIES_MAX: usize = 64;
 /// How long a goodbye may take to reach the wire.
 const GOODBYE_MAX: Duration = Duration::from_secs(1);
 /// An envelope and its topic, above the records, in bytes.
@@ -87,7 +89,7 @@ struct Backoff {
 impl Worker {
     pub fn new(parts: Parts) -> Worker {
         let tide = parts.store.tide();
-        let (replies_in, replies) = mpsc::channel(COMMANDS_MAX);
+        let (replies_in, replies) = mpsc::channel(REPLIES_MAX);
         Worker {
             base: format!("parkway/{}", parts.site.id),
             clock: Clock::real(),
@@ -423,7 +425,12 @@ impl Worker {
         }
         reply.body.ok = false;
         reply.body.error = Some(fault);
-        // A flood of bad commands gets no more answers than fit; all of them are counted.
+        // What names nobody to answer takes no room from one that does. A flood of bad commands
+        // gets no more answers than fit; all of them are counted.
+        if reply.topic.is_none() {
+            lock(&self.parts.status).commands_refused += 1;
+            return;
+        }
         if let Err(error) = self.replies_in.try_send((reply, false)) {
             tracing::debug!(%error, "uplink: no room for a reply");
             lock(&self.parts.status).commands_refused += 1;
