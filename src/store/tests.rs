@@ -389,8 +389,9 @@ impl Rig {
     }
 
     fn chunks(&self, lane: Lane) -> Vec<Chunk> {
-        let tide = *self.store.tide().borrow();
-        let (epoch, before) = (tide.epoch.unwrap_or(0), tide.committed[lane as usize]);
+        // Not the tide: it comes a moment after the mark that `durable` waited for.
+        let status = self.store.status();
+        let (epoch, before) = (status.epoch.unwrap_or(0), status.lanes[lane as usize].next);
         let mut from = 0;
         let mut all = Vec::new();
         while let Found::Chunk(chunk) = self.store.read(epoch, lane, from, before) {
