@@ -182,8 +182,9 @@ pub enum Body {
     StoreDegraded { why: String },
     /// The store is written again.
     StoreBack { degraded_ms: u64 },
-    /// A store that could not be opened was set aside, and a new one made.
-    StoreSetAside { why: String, moved_to: String },
+    /// A store that could not be read was set aside, and a new one made. `waiting` is what the
+    /// old one had not delivered, as far as is noted beside it: nothing of it comes by itself.
+    StoreSetAside { why: String, moved_to: String, epoch: Option<String>, waiting: Vec<Span> },
     /// A kept value could not be used again at start.
     KeptDropped { key: String, why: String },
     /// The broker refuses a lane's records, again and again: they wait, and nothing of it arrives.
@@ -196,6 +197,14 @@ pub enum Body {
     // Aggregates.
     /// A garage over one window.
     GarageWindow(GarageWindow),
+}
+
+/// Numbers of one lane, both ends included.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Span {
+    pub of: Lane,
+    pub first: u64,
+    pub last: u64,
 }
 
 /// A lease as told upstream.

@@ -47,6 +47,7 @@ fn every_command_and_file_the_readme_names_exists() {
         ("check", ""),
         ("probe", "--scan-units"),
         ("status", "--http"),
+        ("store", "export"),
         ("demo", "--outage"),
     ] {
         assert!(readme.contains(&format!("`parkway {command}")), "README leaves out {command}");

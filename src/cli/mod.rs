@@ -9,6 +9,7 @@ mod demo;
 mod lines;
 mod probe;
 pub mod status;
+mod store;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -57,6 +58,9 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         token_file: Option<PathBuf>,
     },
+    /// Look into a store, live, stopped or set aside; the store itself is never changed
+    #[command(subcommand)]
+    Store(store::Store),
 }
 
 /// Reads the command line and does what it says.
@@ -78,20 +82,18 @@ pub fn main() -> ExitCode {
         #[cfg(feature = "demo")]
         Command::Demo(demo) => demo::run(demo),
         Command::Status { http, token_file } => told(&http, token_file.as_deref()),
+        Command::Store(store) => store::run(&store),
     }
 }
 
 /// Prints how a running gateway is. The token comes from a file, because an argument would stand
 /// in every process list.
 fn told(http: &str, token_file: Option<&Path>) -> ExitCode {
-    let token = match token_file.map(std::fs::read_to_string).transpose() {
+    let token = match token_in(token_file) {
         Ok(token) => token,
-        Err(error) => {
-            eprintln!("parkway: --token-file cannot be read: {error}");
-            return ExitCode::from(USAGE);
-        }
+        Err(code) => return code,
     };
-    match status::status(http, token.as_deref().map(str::trim)) {
+    match status::status(http, token.as_deref()) {
         Ok(text) => {
             print!("{text}");
             ExitCode::SUCCESS
@@ -101,6 +103,14 @@ fn told(http: &str, token_file: Option<&Path>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn token_in(file: Option<&Path>) -> Result<Option<String>, ExitCode> {
+    let token = file.map(std::fs::read_to_string).transpose().map_err(|error| {
+        eprintln!("parkway: --token-file cannot be read: {error}");
+        ExitCode::from(USAGE)
+    })?;
+    Ok(token.map(|token| token.trim().to_owned()))
 }
 
 #[cfg(test)]
@@ -123,10 +133,16 @@ mod tests {
             "parkway run --clock-speed 1001",
             "parkway check a b",
             "parkway status --http",
+            "parkway store",
+            "parkway store export --lane bays",
+            "parkway store export --from 0",
+            "parkway store check a b",
         ] {
             assert!(refused(line), "{line} was accepted");
         }
         assert!(!refused("parkway run --config a.toml --clock-speed 20"));
         assert!(!refused("parkway check a.toml"));
+        assert!(!refused("parkway store check"));
+        assert!(!refused("parkway store export a --lane events --from 3 --to 9 --kept --out b"));
     }
 }

@@ -35,6 +35,23 @@ pub enum StatusError {
 ///
 /// Whatever keeps the state from being shown, with the address that was asked.
 pub fn status(url: &str, token: Option<&str>) -> Result<String, StatusError> {
+    ask(url, token, summary)
+}
+
+/// Asks the gateway at `url` and puts its store in words.
+///
+/// # Errors
+///
+/// As [`status`].
+pub fn store(url: &str, token: Option<&str>) -> Result<String, StatusError> {
+    ask(url, token, store_summary)
+}
+
+fn ask(
+    url: &str,
+    token: Option<&str>,
+    words: impl Fn(&Value) -> Option<String>,
+) -> Result<String, StatusError> {
     let address = address_of(url)?;
     let answer = get(&address, "/v1/state", token)
         .map_err(|source| StatusError::Unreachable { address: address.clone(), source })?;
@@ -47,7 +64,7 @@ pub fn status(url: &str, token: Option<&str>) -> Result<String, StatusError> {
         return Err(StatusError::Refused { address, status: status.to_owned() });
     }
     let state: Value = serde_json::from_str(body).map_err(|_| foreign())?;
-    summary(&state).ok_or_else(foreign)
+    words(&state).ok_or_else(foreign)
 }
 
 /// Whether a gateway serves there, ours or one that wants a token first.
@@ -141,6 +158,33 @@ fn summary(state: &Value) -> Option<String> {
         })
         .collect();
     let _ = writeln!(out, "store    {}, waiting: {}", text("/store/state")?, waiting.join(", "));
+    Some(out)
+}
+
+/// `None` where the answer is not a state.
+fn store_summary(state: &Value) -> Option<String> {
+    let store = state.get("store")?;
+    let text = |path: &str| store.get(path).and_then(Value::as_str);
+    let mut out = String::new();
+    let _ = writeln!(out, "state    {}", text("state")?);
+    let _ = writeln!(out, "epoch    {}", text("epoch").filter(|e| !e.is_empty()).unwrap_or("none"));
+    for lane in store.get("lanes")?.as_array()? {
+        let number = |key: &str| lane.get(key).and_then(Value::as_u64);
+        let _ = writeln!(
+            out,
+            "{:<9}{} committed, {} waiting in {} bytes, the oldest for {} s; {} given up",
+            lane.get("lane")?.as_str()?,
+            number("committed_total")?,
+            number("backlog_records")?,
+            number("backlog_bytes")?,
+            number("oldest_age_s")?,
+            number("dropped_total")?,
+        );
+    }
+    let commits = store.get("commits_total").and_then(Value::as_u64)?;
+    let last_ms = store.get("last_commit_ms").and_then(Value::as_u64);
+    let last = last_ms.map_or(String::new(), |ms| format!(", the last took {ms} ms"));
+    let _ = writeln!(out, "commits  {commits} since its start{last}");
     Some(out)
 }
 

@@ -143,6 +143,11 @@ fn store_path(config: &Config) -> PathBuf {
     if let Some(path) = &config.store.path {
         return PathBuf::from(path);
     }
+    packaged_store()
+}
+
+/// Where the store lives if the configuration names no place.
+pub fn packaged_store() -> PathBuf {
     let folder = std::env::var_os("STATE_DIRECTORY").map(PathBuf::from);
     folder.unwrap_or_else(|| PathBuf::from("/var/lib/parkway")).join("store")
 }

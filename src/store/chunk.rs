@@ -64,10 +64,16 @@ impl Chunk {
             return None;
         }
         let boot_end = HEADER_BYTES + usize::from(value[HEADER_BYTES - 1]);
+        let count = u32::from_be_bytes(value[5..9].try_into().ok()?);
+        let last = u64::from_be_bytes(value[9..17].try_into().ok()?);
+        // A sound value under another's key is no sound chunk.
+        if last.checked_sub(first)?.checked_add(1)? != u64::from(count) {
+            return None;
+        }
         Some(Chunk {
             first,
-            count: u32::from_be_bytes(value[5..9].try_into().ok()?),
-            last: u64::from_be_bytes(value[9..17].try_into().ok()?),
+            count,
+            last,
             at: Wall(i64::from_be_bytes(value[17..25].try_into().ok()?)),
             boot: std::str::from_utf8(value.get(HEADER_BYTES..boot_end)?).ok()?.to_owned(),
             json: std::str::from_utf8(&value[boot_end..]).ok()?.to_owned(),

@@ -8,6 +8,10 @@
 
 pub mod barrier;
 pub mod chunk;
+mod copy;
+mod left;
+pub mod look;
+mod note;
 mod open;
 pub mod queue;
 mod writer;

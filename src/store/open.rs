@@ -11,7 +11,6 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
@@ -19,6 +18,8 @@ use sled::{Db, Tree};
 
 use super::barrier;
 use super::chunk::Chunk;
+use super::left::Left;
+use super::note::{self, Note};
 use crate::record::Lane;
 use crate::time::Wall;
 
@@ -61,6 +62,8 @@ pub struct Opened {
     pub next: [u64; 3],
     /// Each lane's bytes, as last counted.
     pub bytes: [u64; 3],
+    /// By lane, which numbers have left it.
+    pub left: [Left; 3],
     /// Numbers that were given and are not there: by lane, from and before.
     pub lost: Vec<(Lane, u64, u64)>,
     pub entries: Vec<(String, Vec<u8>)>,
@@ -71,6 +74,8 @@ pub struct Opened {
 pub struct Aside {
     pub why: String,
     pub moved_to: String,
+    /// What was in it, as far as is known without opening it.
+    pub note: Option<Note>,
 }
 
 /// Why a database did not open, by what to do.
@@ -142,6 +147,11 @@ impl Folder {
         if self.db().exists() {
             fs::rename(self.db(), &moved).map_err(say)?;
         }
+        let note = Note::read(&self.path);
+        if note.is_some() {
+            fs::create_dir_all(&moved).map_err(say)?;
+            fs::rename(self.path.join(note::NAME), moved.join(note::NAME)).map_err(say)?;
+        }
         // After the database: in between, a kept epoch without its store is set aside again.
         if self.path.join("epoch").exists() {
             fs::create_dir_all(&moved).map_err(say)?;
@@ -150,38 +160,18 @@ impl Folder {
         self.unmark();
         sync_dir(&self.path).map_err(say)?;
         self.forget_oldest_asides();
-        Ok(Aside { why: why.to_owned(), moved_to })
+        Ok(Aside { why: why.to_owned(), moved_to, note })
     }
 
-    /// Notes each lane's next number, for the next opening. It needs no barrier: after a kill the
-    /// kernel still has it, and after a power cut an older note only shows less.
-    pub fn note(&self, epoch: u64, next: [u64; 3]) {
-        let mut note = Vec::with_capacity(36);
-        for number in [epoch].into_iter().chain(next) {
-            note.extend(number.to_be_bytes());
-        }
-        note.extend(crc32fast::hash(&note).to_be_bytes());
-        let file = File::options().create(true).truncate(false).write(true).open(self.numbers());
-        if let Err(error) = file.and_then(|file| file.write_all_at(&note, 0)) {
+    /// Notes each lane's numbers, for the next opening.
+    pub fn note(&self, note: &Note) {
+        if let Err(error) = note.write(&self.path) {
             tracing::debug!(%error, "store: numbers not noted");
         }
     }
 
-    fn noted(&self, epoch: u64) -> Option<[u64; 3]> {
-        let note = fs::read(self.numbers()).ok()?;
-        let (numbers, crc) = note.split_at_checked(32)?;
-        if crc32fast::hash(numbers).to_be_bytes() != *crc {
-            return None;
-        }
-        let number = |at: usize| {
-            let bytes = numbers[at * 8..at * 8 + 8].try_into().expect("eight of 32 bytes");
-            u64::from_be_bytes(bytes)
-        };
-        (number(0) == epoch).then(|| [number(1), number(2), number(3)])
-    }
-
-    fn numbers(&self) -> PathBuf {
-        self.path.join("numbers")
+    fn noted(&self, epoch: u64) -> Option<Note> {
+        Note::read(&self.path).filter(|note| note.epoch == epoch)
     }
 
     fn open_new(&self, now: Wall) -> Result<Opened, String> {
@@ -190,7 +180,8 @@ impl Folder {
         })
     }
 
-    /// Once as it is, and once more without snapshots, which sled can rebuild from its log.
+    /// Once as it is, once more without snapshots, which sled can rebuild from its log, and at last
+    /// without its `conf`.
     fn try_twice(&self, suspicious: bool, now: Wall) -> Result<Opened, Fault> {
         self.remove_half_snapshots();
         if !suspicious {
@@ -200,7 +191,14 @@ impl Folder {
             }
         }
         self.move_snapshots(now);
-        self.try_once()
+        match self.try_once() {
+            // It says nothing that sled would not write again; a broken one hides a good log.
+            Err(Fault::Files(why)) if fs::remove_file(self.db().join("conf")).is_ok() => {
+                tracing::warn!(why, "store: opening with a new conf");
+                self.try_once()
+            }
+            other => other,
+        }
     }
 
     fn try_once(&self) -> Result<Opened, Fault> {
@@ -241,14 +239,20 @@ impl Folder {
             }
         }
         let mut lost = Vec::new();
-        for (lane, noted) in Lane::ALL.into_iter().zip(self.noted(epoch).unwrap_or(next)) {
-            let next = &mut next[lane as usize];
-            if *next < noted {
-                lost.push((lane, *next, noted));
-                *next = noted;
+        let mut left = [1; 3].map(Left::new);
+        let noted = self.noted(epoch);
+        for lane in Lane::ALL {
+            let at = lane as usize;
+            left[at] = left_of(&lanes[at], &meta, lane, next[at])?;
+            let Some(noted) = noted else { continue };
+            // A file that lost its end has forgotten deliveries too.
+            left[at].leave(0, noted.head[at]);
+            if next[at] < noted.next[at] {
+                lost.push((lane, next[at], noted.next[at]));
+                next[at] = noted.next[at];
             }
         }
-        Ok(Opened { db, lanes, kept, aside, meta, epoch, next, bytes, lost, entries })
+        Ok(Opened { db, lanes, kept, aside, meta, epoch, next, bytes, left, lost, entries })
     }
 
     /// Opens the database. A dropped one of this process keeps its lock until sled's threads have
@@ -280,8 +284,9 @@ impl Folder {
         let beside = beside.and_then(|text| u64::from_str_radix(text.trim(), 16).ok());
         match (inside, beside) {
             (Some(inside), Some(beside)) if inside == beside => Ok(inside),
-            // Made by a start that was killed before it wrote the file.
-            (Some(inside), None) => {
+            // Made by a start that was killed before it wrote the file; or the file is broken,
+            // which the note beside it tells from a store that is not ours.
+            (Some(inside), beside) if beside.is_none() || self.noted(inside).is_some() => {
                 self.keep_epoch(inside)?;
                 Ok(inside)
             }
@@ -298,7 +303,7 @@ impl Folder {
             (None, Some(_)) => {
                 Err(sled::Error::ReportableBug("the store came back empty".to_owned()))
             }
-            (Some(_), Some(_)) => {
+            (Some(_), _) => {
                 Err(sled::Error::ReportableBug("this is not the store used before".to_owned()))
             }
         }
@@ -462,12 +467,29 @@ fn next_number(tree: &Tree, meta: &Tree, lane: Lane) -> Result<u64, sled::Error>
     Ok(floor.max(last + 1))
 }
 
+/// The key of what has left a lane in the `meta` tree.
+pub fn left_key(lane: Lane) -> String {
+    format!("left/{}", lane.name())
+}
+
+/// What has left a lane. One that an earlier daemon wrote begins where it begins.
+fn left_of(tree: &Tree, meta: &Tree, lane: Lane, next: u64) -> Result<Left, sled::Error> {
+    let known = meta.get(left_key(lane))?.and_then(|value| Left::decode(&value));
+    Ok(known.unwrap_or(Left::new(lowest(tree)?.unwrap_or(next))))
+}
+
+/// The number of a lane's first chunk.
+pub fn lowest(tree: &Tree) -> Result<Option<u64>, sled::Error> {
+    let first = tree.first()?;
+    Ok(first.map(|(key, _)| u64::from_be_bytes(key.as_ref().try_into().unwrap_or([0; 8]))))
+}
+
 fn number(meta: &Tree, key: &str) -> Result<Option<u64>, sled::Error> {
     let value = meta.get(key)?;
     Ok(value.and_then(|value| value.as_ref().try_into().ok()).map(u64::from_be_bytes))
 }
 
-fn random() -> u64 {
+pub fn random() -> u64 {
     let mut bytes = [0; 8];
     // Without the kernel's random numbers, the process id and the time still differ between stores.
     if getrandom::fill(&mut bytes).is_err() {

@@ -15,12 +15,14 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::chunk::{self, Chunk};
+use super::left::Left;
+use super::note::Note;
 use super::open::{self, Aside, Folder, Opened};
 use super::queue::{Batch, Queue, Removal, Taken};
 use super::{First, LaneStatus, Shared, Tide, Trees, lock};
 use crate::config::StoreTable;
 use crate::gateway::{Kept, Ticket};
-use crate::record::{Body, Lane, Record};
+use crate::record::{Body, Lane, Record, Span};
 use crate::time::{Clock, Wall};
 
 /// First and longest wait before a store that could not be opened or written is tried again. Most
@@ -34,6 +36,8 @@ const IDLE: Duration = Duration::from_secs(1);
 const SLAB: u64 = 64;
 /// Notices that wait for an owner with a full queue; more are only logged.
 const NOTICES_MAX: usize = 16;
+/// What a gap says where numbers are neither there nor known to have left.
+const VANISHED: &str = "the store's file lost them";
 /// Unreadable chunks kept for a later look: 4 MiB at the most.
 const ASIDE_MAX: usize = 64;
 
@@ -59,6 +63,8 @@ pub struct Writer {
     /// Marks of the last barrier; `committed` is where numbering goes on.
     mark: Tide,
     bytes: [u64; 3],
+    /// What has left each lane, and is told or delivered whatever becomes of the next commit.
+    left: [Left; 3],
     bytes_max: [u64; 3],
     dropped: [u64; 3],
     degraded_since: Option<Instant>,
@@ -69,8 +75,8 @@ pub struct Writer {
     notices: Vec<Body>,
     /// Kept values found too late for the start, until the owner takes them.
     late: Option<Kept>,
-    /// Gaps found while opening, until a commit has told them.
-    owed: Vec<Body>,
+    /// Numbers missing at the end when it was opened, until a commit has told them.
+    owed: Vec<(Lane, u64, u64)>,
 }
 
 impl Writer {
@@ -85,6 +91,7 @@ impl Writer {
             opened: None,
             mark: Tide::default(),
             bytes: [0; 3],
+            left: [1; 3].map(Left::new),
             dropped: [0; 3],
             degraded_since: None,
             retry: RETRY_MIN,
@@ -182,16 +189,19 @@ impl Writer {
                 // The failed commit's floor would leave numbers out if this process died now.
                 let floor = opened.meta.insert(open::next_key(lane), &tail.to_be_bytes());
                 floor.map_err(|error| error.to_string())?;
+                // Its gap records were cut off with the tail: they are not told yet.
+                let left = self.left[lane as usize].encode();
+                let left = opened.meta.insert(open::left_key(lane), left);
+                left.map_err(|error| error.to_string())?;
             }
         } else {
             self.mark.removed = [0; 3];
+            self.left = opened.left.clone();
+            self.owed.clear();
         }
         for (lane, first, before) in std::mem::take(&mut opened.lost) {
             tracing::error!(lane = lane.name(), first, before, "store: its end is missing");
-            let (count, why) = (before - first, "the end of the store's file was missing");
-            let (first, last, why) = (Some(first), Some(before - 1), why.to_owned());
-            self.owed.push(Body::Gap { of: lane, count, first, last, why });
-            self.dropped[lane as usize] += count;
+            self.owed.push((lane, first, before));
         }
         self.mark.generation += 1;
         self.mark.epoch = Some(opened.epoch);
@@ -225,6 +235,7 @@ impl Writer {
                     self.strikes = 0;
                 }
                 self.bytes = outcome.bytes;
+                self.left = outcome.left;
                 let given_up = forgotten.iter().zip(outcome.given_up);
                 for (sum, (forgotten, given_up)) in self.dropped.iter_mut().zip(given_up) {
                     *sum += forgotten + given_up;
@@ -240,7 +251,8 @@ impl Writer {
                 });
                 // Drivers wait for the mark; nobody waits for these.
                 if let (Some(folder), Some(epoch)) = (&self.folder, self.mark.epoch) {
-                    folder.note(epoch, self.mark.committed);
+                    let head = self.left.each_ref().map(Left::head);
+                    folder.note(&Note { epoch, next: self.mark.committed, head });
                 }
                 self.parts.tide.send_replace(self.mark);
             }
@@ -256,11 +268,10 @@ impl Writer {
         open::enough_room(&self.parts.path)?;
         let now = self.parts.clock.now();
         let opened = self.opened.as_ref().ok_or("there is no store")?;
-        let mut write = Write {
-            opened,
-            outcome: Outcome { next: self.mark.committed, bytes: self.bytes, given_up: [0; 3] },
-            gaps: self.owed.clone(),
-        };
+        count_delivered(opened, &batch.removals, &mut self.left)?;
+        let (next, bytes, left) = (self.mark.committed, self.bytes, self.left.clone());
+        let outcome = Outcome { next, bytes, left, given_up: [0; 3] };
+        let mut write = Write { opened, outcome, gaps: Vec::new() };
         // What was ordered for a store before this one would hit others' numbers here.
         for removal in batch.removals.iter().filter(|r| r.epoch == opened.epoch) {
             write.remove(removal)?;
@@ -269,6 +280,9 @@ impl Writer {
             let why = "the disk stalled and memory for waiting records was full";
             write.gap(Lane::ALL[at], count, None, why);
         }
+        for (lane, first, before) in &self.owed {
+            write.vanished(*lane, *first, *before);
+        }
         // Alarms last: gaps of the other lanes are alarms.
         for lane in [Lane::Events, Lane::Aggregates, Lane::Alarms] {
             if lane == Lane::Alarms {
@@ -276,12 +290,14 @@ impl Writer {
             }
             let records = batch.lanes[lane as usize].make_contiguous();
             write.append(lane, records, &self.parts.boot)?;
+            if lane != Lane::Alarms {
+                write.bound(lane, self.bytes_max[lane as usize])?;
+            }
+            write.find_vanished(lane)?;
             if lane == Lane::Alarms {
                 let gaps = std::mem::take(&mut write.gaps).into_iter();
                 let gaps: Vec<_> = gaps.map(|gap| Record::new(lane, now, gap)).collect();
                 write.append(lane, &gaps, &self.parts.boot)?;
-            } else {
-                write.bound(lane, self.bytes_max[lane as usize])?;
             }
         }
         for (key, value) in &batch.kept {
@@ -291,7 +307,7 @@ impl Writer {
             }
             .map_err(|error| error.to_string())?;
         }
-        write.numbers(self.mark.committed, self.bytes)?;
+        write.numbers(self.mark.committed, self.bytes, &self.left)?;
         let outcome = write.outcome;
         opened.db.flush().map_err(|error| error.to_string())?;
         Ok(outcome)
@@ -323,7 +339,10 @@ impl Writer {
     fn tell_aside(&mut self, aside: Aside) {
         tracing::error!(why = aside.why, moved_to = aside.moved_to, "store: set aside");
         lock(&self.parts.shared.status).set_aside += 1;
-        self.notice(Body::StoreSetAside { why: aside.why, moved_to: aside.moved_to });
+        let Aside { why, moved_to, note } = aside;
+        let epoch = note.map(|note| format!("{:016x}", note.epoch));
+        let waiting = note.map_or_else(Vec::new, waiting);
+        self.notice(Body::StoreSetAside { why, moved_to, epoch, waiting });
     }
 
     fn degrade(&mut self, why: &str) {
@@ -422,6 +441,7 @@ impl Writer {
 struct Outcome {
     next: [u64; 3],
     bytes: [u64; 3],
+    left: [Left; 3],
     given_up: [u64; 3],
 }
 
@@ -473,9 +493,26 @@ impl Write<'_> {
         tracing::warn!(lane = of.name(), count, why, "store: records given up");
         let (first, last) = span.unzip();
         self.gaps.push(Body::Gap { of, count, first, last, why: why.to_owned() });
-        if span.is_some() {
+        if let Some((first, last)) = span {
             self.outcome.given_up[of as usize] += count;
+            self.outcome.left[of as usize].leave(first, last + 1);
         }
+    }
+
+    /// Tells those of `first..before` that are neither delivered nor told.
+    fn vanished(&mut self, lane: Lane, first: u64, before: u64) {
+        for (first, before) in self.outcome.left[lane as usize].unaccounted(first, before) {
+            self.gap(lane, before - first, Some((first, before - 1)), VANISHED);
+        }
+    }
+
+    /// Looks whether a lane begins where it should.
+    fn find_vanished(&mut self, lane: Lane) -> Result<(), String> {
+        let at = lane as usize;
+        let lowest = open::lowest(&self.opened.lanes[at]).map_err(|error| error.to_string())?;
+        let there = lowest.unwrap_or(self.outcome.next[at]);
+        self.vanished(lane, 0, there);
+        Ok(())
     }
 
     fn append(&mut self, lane: Lane, records: &[Record], boot: &str) -> Result<(), String> {
@@ -523,9 +560,12 @@ impl Write<'_> {
     }
 
     /// Behind the chunks they count: see `open::next_number`.
-    fn numbers(&mut self, next: [u64; 3], bytes: [u64; 3]) -> Result<(), String> {
+    fn numbers(&mut self, next: [u64; 3], bytes: [u64; 3], left: &[Left; 3]) -> Result<(), String> {
         for lane in Lane::ALL {
             let at = lane as usize;
+            if self.outcome.left[at] != left[at] {
+                keep_left(self.opened, lane, &self.outcome.left[at])?;
+            }
             let pairs = [
                 (open::next_key(lane), self.outcome.next[at], next[at]),
                 (open::bytes_key(lane), self.outcome.bytes[at], bytes[at]),
@@ -539,6 +579,44 @@ impl Write<'_> {
         }
         Ok(())
     }
+}
+
+/// Counts what was delivered as gone, on the disk too: before the removals, so that a kill in
+/// between has it sent again rather than told as lost.
+fn count_delivered(
+    opened: &Opened,
+    removals: &[Removal],
+    left: &mut [Left; 3],
+) -> Result<(), String> {
+    let mut changed = [false; 3];
+    let ours = |r: &&Removal| r.epoch == opened.epoch && r.undelivered.is_none();
+    for removal in removals.iter().filter(ours) {
+        let (at, first) = (removal.lane as usize, removal.first);
+        let value = opened.lanes[at].get(first.to_be_bytes()).map_err(|error| error.to_string())?;
+        // Gone already: counted when it went.
+        let Some(value) = value else { continue };
+        let before = Chunk::decode(first, &value).map_or(first, |chunk| chunk.last) + 1;
+        left[at].leave(first, before);
+        changed[at] = true;
+    }
+    for lane in Lane::ALL.into_iter().filter(|lane| changed[*lane as usize]) {
+        keep_left(opened, lane, &left[lane as usize])?;
+    }
+    Ok(())
+}
+
+fn keep_left(opened: &Opened, lane: Lane, left: &Left) -> Result<(), String> {
+    let kept = opened.meta.insert(open::left_key(lane), left.encode());
+    kept.map(drop).map_err(|error| error.to_string())
+}
+
+/// What a store set aside had not delivered, as far as was noted.
+fn waiting(note: Note) -> Vec<Span> {
+    let spans = Lane::ALL.map(|lane| {
+        let (first, next) = (note.head[lane as usize], note.next[lane as usize]);
+        (first < next).then(|| Span { of: lane, first, last: next - 1 })
+    });
+    spans.into_iter().flatten().collect()
 }
 
 /// A lane's first number and when it was recorded.
