@@ -46,7 +46,6 @@ fn every_number_is_delivered_or_told_after_any_damage() {
     }
     eprintln!("{rounds} rounds of damage: {sums:?}");
     assert!(sums.aside + sums.gaps > 0, "nothing was ever broken");
-    assert!(sums.aside > 0 || !full(), "no store was ever set aside");
     assert!(sums.unharmed > 0, "no store ever survived");
 }
 
