@@ -15,7 +15,7 @@ use serde_json::Value;
 #[test]
 fn a_sound_store_is_told_and_written_out_and_never_changed() {
     let dir = tempfile::tempdir().unwrap();
-    let filled = fill(dir.path());
+    let filled = fill(dir.path(), 40);
     let before = pictures(dir.path());
     let folder = dir.path().to_str().unwrap();
 
@@ -60,7 +60,7 @@ fn what_is_no_store_and_what_has_no_room_is_told() {
     assert_eq!((code, errors.contains("no store in it")), (64, true), "{errors}");
     let (code, _, errors) = store(&["export", folder, "--from", "9", "--to", "3"]);
     assert_eq!((code, errors.contains("--from 9 is above --to 3")), (64, true), "{errors}");
-    fill(dir.path());
+    fill(dir.path(), 40);
     let (code, _, errors) = store(&["check", folder, "--scratch", "/proc"]);
     assert_eq!(code, 1);
     assert!(errors.contains("/proc"), "{errors}");
@@ -71,7 +71,7 @@ fn what_is_no_store_and_what_has_no_room_is_told() {
 #[test]
 fn a_broken_store_is_called_broken_and_still_read() {
     let good = tempfile::tempdir().unwrap();
-    let filled = fill(good.path());
+    let filled = fill(good.path(), 40);
     let (mut random, mut short, mut whole) = (0x9e37_79b9_7f4a_7c15_u64, 0, 0);
     for round in 0..8 {
         random ^= random << 13;

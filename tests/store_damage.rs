@@ -2,12 +2,14 @@
 //! new one, and every number that was ever given is delivered, or told as gone.
 //!
 //! Each round breaks one file of a copy of the same store, opens it, and drains it as the uplink
-//! does. `PARKWAY_FULL=1` runs 200 rounds, and more of those that start the whole daemon.
+//! does; in some the file breaks while it is open. `PARKWAY_FULL=1` runs 200 rounds, and more of those that start the whole daemon.
 
 #[path = "common/store.rs"]
 mod common;
 
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -21,12 +23,15 @@ use parkway::time::Clock;
 
 /// A start must guide within this, whatever became of its store.
 const GUIDING_MAX: Duration = Duration::from_secs(5);
+/// Places broken at once in a file that is open.
+const HURTS: u32 = 40;
 
 #[test]
 fn every_number_is_delivered_or_told_after_any_damage() {
     let rounds = if full() { 200 } else { 15 };
     let good = tempfile::tempdir().unwrap();
-    let filled = fill(good.path());
+    // Several of sled's segments, so that damage in one leaves others.
+    let filled = fill(good.path(), 400);
     let files = files(good.path());
     let (mut random, mut sums) = (0x9e37_79b9_7f4a_7c15_u64, Sums::default());
     for round in 0..rounds {
@@ -36,8 +41,15 @@ fn every_number_is_delivered_or_told_after_any_damage() {
         // Two of three in the log, which is nearly all of it.
         let other = usize::try_from(random >> 32).unwrap() % files.len();
         let file = if round % 3 < 2 { Path::new("db/db") } else { &files[other] };
-        let what = spoil(&dir.path().join(file), random, round % 2 == 0);
+        let path = dir.path().join(file);
+        // In every fifth round the file breaks under a store that is open: reading it then fails,
+        // or makes sled panic, in the middle of the way.
+        let live = round % 5 == 4;
+        let mut what = if live { "live".to_owned() } else { spoil(&path, random, round % 2 == 0) };
         let mut told = Told::open(dir.path());
+        if live {
+            what = hurt(&dir.path().join("db/db"), &mut random, round % 10 == 4);
+        }
         assert!(told.took < GUIDING_MAX, "{what}: guiding after {:?}", told.took);
         told.drain(&what);
         told.account(&filled, &what);
@@ -45,7 +57,8 @@ fn every_number_is_delivered_or_told_after_any_damage() {
         assert!(told.store.stop(Duration::from_secs(20)), "{what}: did not stop");
     }
     eprintln!("{rounds} rounds of damage: {sums:?}");
-    assert!(sums.aside + sums.gaps > 0, "nothing was ever broken");
+    assert!(sums.gaps > 0, "no file ever lost a part of its records");
+    assert!(sums.aside > 0, "no store was ever set aside");
     assert!(sums.unharmed > 0, "no store ever survived");
 }
 
@@ -54,7 +67,7 @@ fn every_number_is_delivered_or_told_after_any_damage() {
 fn a_driver_is_answered_within_5_s_on_a_broken_store() {
     let rounds = if full() { 20 } else { 3 };
     let good = tempfile::tempdir().unwrap();
-    fill(good.path());
+    fill(good.path(), 40);
     let (mut random, mut longest) = (0x2545_f491_4f6c_dd1d_u64, Duration::ZERO);
     for round in 0..rounds {
         next_random(&mut random);
@@ -69,6 +82,21 @@ fn a_driver_is_answered_within_5_s_on_a_broken_store() {
         longest = longest.max(began.elapsed());
     }
     eprintln!("{rounds} starts on broken stores: answered within {longest:?}");
+}
+
+/// Breaks a file in many places, or cuts it, while it is open.
+fn hurt(path: &Path, random: &mut u64, cut: bool) -> String {
+    let file = File::options().write(true).open(path).unwrap();
+    let length = file.metadata().unwrap().len();
+    if cut {
+        file.set_len(*random % length).unwrap();
+        return format!("cut to {} of {length} while open", *random % length);
+    }
+    for _ in 0..HURTS {
+        next_random(random);
+        file.write_all_at(&random.to_be_bytes(), *random % length).unwrap();
+    }
+    format!("{HURTS} places broken while open, the last at {}", *random % length)
 }
 
 /// What upstream has got in the end, and how the store came up.

@@ -119,6 +119,42 @@ fn a_broken_value_is_put_aside_and_told() {
     assert_eq!((gap["first"].as_u64(), gap["last"].as_u64()), (Some(2), Some(2)));
 }
 
+/// As a broken leaf does it: the tree is sound, and something that was in it is not.
+#[test]
+fn what_vanishes_from_the_middle_is_told_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = Rig::start(dir.path());
+    for n in 0..5 {
+        rig.push(vec![bay(n)], n + 1);
+        rig.durable(n + 1);
+    }
+    {
+        let trees = lock(&rig.store.shared.trees);
+        let tree = &trees.as_ref().unwrap().lanes[Lane::Events as usize];
+        for first in [2_u64, 3] {
+            tree.remove(first.to_be_bytes()).unwrap();
+        }
+    }
+    // Out of order, and over a restart: what was delivered is never told as gone.
+    for (ticket, first) in [(6, 4), (7, 1)] {
+        rig.store.remove(rig.epoch(), Lane::Events, first);
+        rig.push(vec![bay(ticket)], ticket);
+        rig.durable(ticket);
+    }
+    rig.stop();
+    let rig = Rig::start(dir.path());
+    rig.store.remove(rig.epoch(), Lane::Events, 5);
+    rig.push(vec![bay(8)], 1);
+    rig.durable(1);
+    assert_eq!(rig.read_all(Lane::Events), [(6, 6), (7, 7), (8, 8)]);
+    let told = rig.chunks(Lane::Alarms);
+    let told: Vec<_> = told.iter().flat_map(lines).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    let numbers = ["count", "first", "last"].map(|key| told[0][key].as_u64().unwrap());
+    assert_eq!(numbers, [2, 2, 3]);
+    assert_eq!(rig.store.status().lanes[Lane::Events as usize].records, 3);
+}
+
 /// What a failed commit left half written is cut off, and its numbers are given again.
 #[test]
 fn what_no_barrier_covered_is_gone_when_it_opens_anew() {

@@ -20,15 +20,15 @@ pub struct Filled {
     pub next: [u64; 3],
 }
 
-/// Records in all lanes, some of them delivered, and kept values; closed cleanly. A record's bay
-/// is its own number.
-pub fn fill(folder: &Path) -> Filled {
+/// So many commits of records in all lanes, some of them delivered, and kept values; closed cleanly.
+/// A record's bay is its own number.
+pub fn fill(folder: &Path, commits: u64) -> Filled {
     let table = StoreTable { commit_ms: 5, ..StoreTable::default() };
     let (boot, path) = ("boot".to_owned(), folder.to_owned());
     let (store, _) = store::start(&table, path, boot, Clock::real(), |_| true, |_| true);
     let (queue, durable) = (store.queue(), store.durable());
     let mut next = [1; 3];
-    for ticket in 1..=40 {
+    for ticket in 1..=commits {
         let mut items = Vec::new();
         for (lane, records) in [(Lane::Alarms, 3), (Lane::Events, 50), (Lane::Aggregates, 10)] {
             for _ in 0..records {
@@ -37,7 +37,7 @@ pub fn fill(folder: &Path) -> Filled {
             }
         }
         let value = Some(br#"{"vehicle":77,"zone":"A"}"#.to_vec());
-        items.push(Item::Keep { key: format!("lease/{ticket}"), value });
+        items.push(Item::Keep { key: format!("lease/{}", ticket % 40), value });
         queue.push(items, Ticket(ticket), true);
         wait("never durable", || *durable.borrow() >= Ticket(ticket));
     }
