@@ -2,7 +2,8 @@
 //! new one, and every number that was ever given is delivered, or told as gone.
 //!
 //! Each round breaks one file of a copy of the same store, opens it, and drains it as the uplink
-//! does; in some the file breaks while it is open. `PARKWAY_FULL=1` runs 200 rounds, and more of those that start the whole daemon.
+//! does; in some the file breaks while it is open. `PARKWAY_FULL=1` runs 200 rounds, and more of
+//! those that start the whole daemon.
 
 #[path = "common/store.rs"]
 mod common;

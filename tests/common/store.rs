@@ -20,8 +20,8 @@ pub struct Filled {
     pub next: [u64; 3],
 }
 
-/// So many commits of records in all lanes, some of them delivered, and kept values; closed cleanly.
-/// A record's bay is its own number.
+/// So many commits of records in all lanes, some of them delivered, and kept values; closed
+/// cleanly. A record's bay is its own number.
 pub fn fill(folder: &Path, commits: u64) -> Filled {
     let table = StoreTable { commit_ms: 5, ..StoreTable::default() };
     let (boot, path) = ("boot".to_owned(), folder.to_owned());
