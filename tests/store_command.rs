@@ -119,7 +119,7 @@ fn beside_a_live_daemon_all_three_work() {
 
     let (code, told, errors) = store(&["status", folder, "--http", &http]);
     assert_eq!(code, 0, "{told}{errors}");
-    assert!(told.starts_with("state    ok\n") && told.contains("held by a process"), "{told}");
+    assert!(told.starts_with("state      ok\n") && told.contains("held by a process"), "{told}");
     let (code, told, errors) = store(&["check", folder]);
     assert_eq!(code, 0, "{told}{errors}");
     assert!(errors.contains("beside a live gateway"), "{errors}");

@@ -166,13 +166,14 @@ fn store_summary(state: &Value) -> Option<String> {
     let store = state.get("store")?;
     let text = |path: &str| store.get(path).and_then(Value::as_str);
     let mut out = String::new();
-    let _ = writeln!(out, "state    {}", text("state")?);
-    let _ = writeln!(out, "epoch    {}", text("epoch").filter(|e| !e.is_empty()).unwrap_or("none"));
+    let _ = writeln!(out, "state      {}", text("state")?);
+    let _ =
+        writeln!(out, "epoch      {}", text("epoch").filter(|e| !e.is_empty()).unwrap_or("none"));
     for lane in store.get("lanes")?.as_array()? {
         let number = |key: &str| lane.get(key).and_then(Value::as_u64);
         let _ = writeln!(
             out,
-            "{:<9}{} committed, {} waiting in {} bytes, the oldest for {} s; {} given up",
+            "{:<10} {} committed, {} waiting in {} bytes, the oldest for {} s; {} given up",
             lane.get("lane")?.as_str()?,
             number("committed_total")?,
             number("backlog_records")?,
@@ -184,7 +185,7 @@ fn store_summary(state: &Value) -> Option<String> {
     let commits = store.get("commits_total").and_then(Value::as_u64)?;
     let last_ms = store.get("last_commit_ms").and_then(Value::as_u64);
     let last = last_ms.map_or(String::new(), |ms| format!(", the last took {ms} ms"));
-    let _ = writeln!(out, "commits  {commits} since its start{last}");
+    let _ = writeln!(out, "commits    {commits} since its start{last}");
     Some(out)
 }
 

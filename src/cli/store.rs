@@ -151,18 +151,18 @@ fn beside(place: &Place) -> String {
     let mut out = String::new();
     let held = if place.live { ", held by a process" } else { ", held by nobody" };
     let folder = place.folder.display();
-    let _ = writeln!(out, "folder   {folder}: {}{held}", mib(place.bytes()));
+    let _ = writeln!(out, "folder     {folder}: {}{held}", mib(place.bytes()));
     let beside = look::beside(&place.folder);
     let epoch = beside.epoch.map_or("none".to_owned(), |epoch| format!("{epoch:016x}"));
-    let _ = writeln!(out, "noted    epoch {epoch}");
+    let _ = writeln!(out, "noted      epoch {epoch}");
     for lane in Lane::ALL {
         let Some((next, head)) = beside.numbers else { break };
         let (next, head) = (next[lane as usize], head[lane as usize]);
         let waiting = next.saturating_sub(head);
-        let _ = writeln!(out, "         {} next {next}, {waiting} not delivered", lane.name());
+        let _ = writeln!(out, "           {} next {next}, {waiting} not delivered", lane.name());
     }
     if let Ok(text) = std::fs::read_to_string(place.folder.join("opening")) {
-        let _ = writeln!(out, "opening  {} starts did not end it", text.trim());
+        let _ = writeln!(out, "opening    {} starts did not end it", text.trim());
     }
     asides(&place.folder, &mut out);
     out
@@ -176,7 +176,7 @@ fn asides(folder: &Path, out: &mut String) {
     for name in names.iter().filter(|name| name.to_string_lossy().starts_with("set-aside-")) {
         let place = Place::find(&folder.join(name));
         let size = place.map_or("empty".to_owned(), |place| mib(place.bytes()));
-        let _ = writeln!(out, "aside    {}: {size}", name.to_string_lossy());
+        let _ = writeln!(out, "aside      {}: {size}", name.to_string_lossy());
     }
 }
 

@@ -11,7 +11,8 @@ use sled::{Db, IVec, Tree};
 pub use super::copy::{Copy, Place};
 use super::left::Left;
 use super::note::Note;
-use super::open::{left_key, next_key, said};
+use super::numbers::{left_key, next_key};
+use super::open::said;
 use crate::record::Lane;
 use crate::store::Chunk;
 

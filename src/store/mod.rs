@@ -12,8 +12,10 @@ mod copy;
 mod left;
 pub mod look;
 mod note;
+mod numbers;
 mod open;
 pub mod queue;
+mod write;
 mod writer;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -14,11 +14,13 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::chunk::{self, Chunk};
+use super::chunk::Chunk;
 use super::left::Left;
 use super::note::Note;
+use super::numbers;
 use super::open::{self, Aside, Folder, Opened};
-use super::queue::{Batch, Queue, Removal, Taken};
+use super::queue::{Batch, Queue, Taken};
+use super::write::{Outcome, Write, count_delivered};
 use super::{First, LaneStatus, Shared, Tide, Trees, lock};
 use crate::config::StoreTable;
 use crate::gateway::{Kept, Ticket};
@@ -31,15 +33,8 @@ const RETRY_MIN: Duration = Duration::from_millis(250);
 const RETRY_MAX: Duration = Duration::from_secs(10);
 /// How often an idle thread looks after notices that nobody took.
 const IDLE: Duration = Duration::from_secs(1);
-/// Removed at once when a lane meets its bound, as a share of the bound: one gap record then tells
-/// of many records instead of each commit making one.
-const SLAB: u64 = 64;
 /// Notices that wait for an owner with a full queue; more are only logged.
 const NOTICES_MAX: usize = 16;
-/// What a gap says where numbers are neither there nor known to have left.
-const VANISHED: &str = "the store's file lost them";
-/// Unreadable chunks kept for a later look: 4 MiB at the most.
-const ASIDE_MAX: usize = 64;
 
 /// What a writer is made of.
 pub struct Parts {
@@ -187,11 +182,11 @@ impl Writer {
                 }
                 opened.next[lane as usize] = tail;
                 // The failed commit's floor would leave numbers out if this process died now.
-                let floor = opened.meta.insert(open::next_key(lane), &tail.to_be_bytes());
+                let floor = opened.meta.insert(numbers::next_key(lane), &tail.to_be_bytes());
                 floor.map_err(|error| error.to_string())?;
                 // Its gap records were cut off with the tail: they are not told yet.
                 let left = self.left[lane as usize].encode();
-                let left = opened.meta.insert(open::left_key(lane), left);
+                let left = opened.meta.insert(numbers::left_key(lane), left);
                 left.map_err(|error| error.to_string())?;
             }
         } else {
@@ -435,179 +430,6 @@ impl Writer {
         status.lanes = lanes;
         status.epoch = self.mark.epoch;
     }
-}
-
-/// What a written batch changed.
-struct Outcome {
-    next: [u64; 3],
-    bytes: [u64; 3],
-    left: [Left; 3],
-    given_up: [u64; 3],
-}
-
-/// A batch being written.
-struct Write<'a> {
-    opened: &'a Opened,
-    outcome: Outcome,
-    gaps: Vec<Body>,
-}
-
-impl Write<'_> {
-    fn remove(&mut self, removal: &Removal) -> Result<(), String> {
-        let at = removal.lane as usize;
-        let tree = &self.opened.lanes[at];
-        let key = removal.first.to_be_bytes();
-        // Gone already where the lane's bound was faster than the delivery.
-        let Some(value) = tree.remove(key).map_err(|error| error.to_string())? else {
-            return Ok(());
-        };
-        self.outcome.bytes[at] =
-            self.outcome.bytes[at].saturating_sub((key.len() + value.len()) as u64);
-        if let Some(why) = removal.undelivered {
-            self.put_aside(removal, &value, why)?;
-        }
-        Ok(())
-    }
-
-    fn put_aside(&mut self, removal: &Removal, value: &[u8], why: &str) -> Result<(), String> {
-        let Removal { lane, first, .. } = *removal;
-        let tree = &self.opened.lanes[lane as usize];
-        let after = tree.get_gt(first.to_be_bytes()).map_err(|error| error.to_string())?;
-        let after = after.and_then(|(key, _)| key.as_ref().try_into().ok());
-        let next = after.map_or(self.outcome.next[lane as usize], u64::from_be_bytes);
-        let count = next.saturating_sub(first);
-        tracing::error!(lane = lane.name(), first, count, why, "store: records set aside");
-        if self.opened.aside.len() < ASIDE_MAX {
-            let key = format!("{}/{first:020}", lane.name());
-            self.opened.aside.insert(key, value).map_err(|error| error.to_string())?;
-        }
-        self.gap(lane, count, Some((first, next.saturating_sub(1))), why);
-        Ok(())
-    }
-
-    /// Counts records as given up, and says so on the alarm lane.
-    fn gap(&mut self, of: Lane, count: u64, span: Option<(u64, u64)>, why: &str) {
-        if count == 0 {
-            return;
-        }
-        tracing::warn!(lane = of.name(), count, why, "store: records given up");
-        let (first, last) = span.unzip();
-        self.gaps.push(Body::Gap { of, count, first, last, why: why.to_owned() });
-        if let Some((first, last)) = span {
-            self.outcome.given_up[of as usize] += count;
-            self.outcome.left[of as usize].leave(first, last + 1);
-        }
-    }
-
-    /// Tells those of `first..before` that are neither delivered nor told.
-    fn vanished(&mut self, lane: Lane, first: u64, before: u64) {
-        for (first, before) in self.outcome.left[lane as usize].unaccounted(first, before) {
-            self.gap(lane, before - first, Some((first, before - 1)), VANISHED);
-        }
-    }
-
-    /// Looks whether a lane begins where it should.
-    fn find_vanished(&mut self, lane: Lane) -> Result<(), String> {
-        let at = lane as usize;
-        let lowest = open::lowest(&self.opened.lanes[at]).map_err(|error| error.to_string())?;
-        let there = lowest.unwrap_or(self.outcome.next[at]);
-        self.vanished(lane, 0, there);
-        Ok(())
-    }
-
-    fn append(&mut self, lane: Lane, records: &[Record], boot: &str) -> Result<(), String> {
-        let at = lane as usize;
-        let (chunks, refused) = chunk::pack(records, self.outcome.next[at], boot);
-        for chunk in chunks {
-            let key = chunk.first.to_be_bytes();
-            let value = chunk.encode();
-            self.opened.lanes[at].insert(key, value).map_err(|error| error.to_string())?;
-            self.outcome.next[at] = chunk.last + 1;
-            self.outcome.bytes[at] += chunk.stored_bytes();
-        }
-        if refused > 0 {
-            // An alarm too big for its own lane is only logged: its gap would be the same.
-            self.gap(lane, refused, None, "bigger than 64 KiB");
-            self.outcome.given_up[at] += refused;
-        }
-        Ok(())
-    }
-
-    /// Removes the oldest chunks of a lane above its bound.
-    fn bound(&mut self, lane: Lane, bytes_max: u64) -> Result<(), String> {
-        let at = lane as usize;
-        if self.outcome.bytes[at] <= bytes_max {
-            return Ok(());
-        }
-        let goal = bytes_max - bytes_max / SLAB;
-        let tree = &self.opened.lanes[at];
-        let mut span: Option<(u64, u64)> = None;
-        while self.outcome.bytes[at] > goal {
-            let Some((key, value)) = tree.pop_min().map_err(|error| error.to_string())? else {
-                break;
-            };
-            let first = u64::from_be_bytes(key.as_ref().try_into().unwrap_or([0; 8]));
-            let last = Chunk::decode(first, &value).map_or(first, |chunk| chunk.last);
-            span = Some((span.map_or(first, |(first, _)| first), last));
-            let bytes = (key.len() + value.len()) as u64;
-            self.outcome.bytes[at] = self.outcome.bytes[at].saturating_sub(bytes);
-        }
-        if let Some((first, last)) = span {
-            let why = format!("the backlog's bound of {} MiB was reached", bytes_max >> 20);
-            self.gap(lane, last - first + 1, Some((first, last)), &why);
-        }
-        Ok(())
-    }
-
-    /// Behind the chunks they count: see `open::next_number`.
-    fn numbers(&mut self, next: [u64; 3], bytes: [u64; 3], left: &[Left; 3]) -> Result<(), String> {
-        for lane in Lane::ALL {
-            let at = lane as usize;
-            if self.outcome.left[at] != left[at] {
-                keep_left(self.opened, lane, &self.outcome.left[at])?;
-            }
-            let pairs = [
-                (open::next_key(lane), self.outcome.next[at], next[at]),
-                (open::bytes_key(lane), self.outcome.bytes[at], bytes[at]),
-            ];
-            for (key, value, before) in pairs {
-                if value != before {
-                    let written = self.opened.meta.insert(key, &value.to_be_bytes());
-                    written.map_err(|error| error.to_string())?;
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Counts what was delivered as gone, on the disk too: before the removals, so that a kill in
-/// between has it sent again rather than told as lost.
-fn count_delivered(
-    opened: &Opened,
-    removals: &[Removal],
-    left: &mut [Left; 3],
-) -> Result<(), String> {
-    let mut changed = [false; 3];
-    let ours = |r: &&Removal| r.epoch == opened.epoch && r.undelivered.is_none();
-    for removal in removals.iter().filter(ours) {
-        let (at, first) = (removal.lane as usize, removal.first);
-        let value = opened.lanes[at].get(first.to_be_bytes()).map_err(|error| error.to_string())?;
-        // Gone already: counted when it went.
-        let Some(value) = value else { continue };
-        let before = Chunk::decode(first, &value).map_or(first, |chunk| chunk.last) + 1;
-        left[at].leave(first, before);
-        changed[at] = true;
-    }
-    for lane in Lane::ALL.into_iter().filter(|lane| changed[*lane as usize]) {
-        keep_left(opened, lane, &left[lane as usize])?;
-    }
-    Ok(())
-}
-
-fn keep_left(opened: &Opened, lane: Lane, left: &Left) -> Result<(), String> {
-    let kept = opened.meta.insert(open::left_key(lane), left.encode());
-    kept.map(drop).map_err(|error| error.to_string())
 }
 
 /// What a store set aside had not delivered, as far as was noted.
