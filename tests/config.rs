@@ -28,6 +28,17 @@ const BROKEN_MAIN: &[Broken] = &[
     ("# listen = \"127.0.0.1:8080\"", "listen = \"here\"", &["http.listen", "\"here\""]),
     ("\"127.0.0.1:1883\"", "\"broker\"", &["mqtt.broker", "\"broker\"", "host:port"]),
     ("# user = \"...\"\n# password_c", "password_c", &["mqtt.user", "missing"]),
+    ("# key_file = \"...\"", "key_file = \"k\"", &["mqtt.certificate_file", "beside a key"]),
+    (
+        "# certificate_file = \"...\"",
+        "certificate_file = \"c\"",
+        &["mqtt.key_file", "key_credential", "certificate_file"],
+    ),
+    (
+        "# certificate_file = \"...\"",
+        "key_file = \"k\"\ncertificate_file = \"c\"",
+        &["mqtt.ca_file", "proven broker"],
+    ),
     ("# keep_alive_s = 15", "keep_alive_s = 4", &["mqtt.keep_alive_s", "4", "5 to 600"]),
     ("# window = 8", "window = 11", &["mqtt.window", "11", "1 to 10"]),
     ("# commit_ms = 200", "commit_ms = 1", &["store.commit_ms", "5 to 10000"]),

@@ -26,6 +26,9 @@ use rumqttc::v5::{Client, Event, MqttOptions};
 use serde_json::Value;
 use tokio::sync::{broadcast, mpsc, watch};
 
+#[path = "peer/tls.rs"]
+mod tls;
+
 const WINDOW: u64 = 8;
 
 #[test]

@@ -226,6 +226,23 @@ fn store(rules: &mut Rules, table: &StoreTable) {
 }
 
 /// The link upstream.
+/// TLS is one thing: an authority, and with it perhaps a certificate with its key.
+fn tls(rules: &mut Rules, table: &MqttTable) {
+    if table.key_credential.is_some() && table.key_file.is_some() {
+        rules.refuse("mqtt.key_file", "stands beside key_credential; keep one");
+    }
+    let key = table.key_credential.is_some() || table.key_file.is_some();
+    if key && table.certificate_file.is_none() {
+        rules.refuse("mqtt.certificate_file", "is missing beside a key");
+    }
+    if table.certificate_file.is_some() && !key {
+        rules.refuse("mqtt.key_file", "or key_credential is missing beside certificate_file");
+    }
+    if (key || table.certificate_file.is_some()) && table.ca_file.is_none() {
+        rules.refuse("mqtt.ca_file", "is missing: a certificate is shown to a proven broker only");
+    }
+}
+
 fn mqtt(rules: &mut Rules, table: &MqttTable) {
     rules.endpoint("mqtt.broker", &table.broker);
     rules.range("mqtt.keep_alive_s", table.keep_alive_s, 5, 600);
@@ -235,6 +252,7 @@ fn mqtt(rules: &mut Rules, table: &MqttTable) {
     if table.password_credential.is_some() && table.password_file.is_some() {
         rules.refuse("mqtt.password_file", "stands beside password_credential; keep one");
     }
+    tls(rules, table);
     let password = table.password_credential.is_some() || table.password_file.is_some();
     if password && table.user.is_none() {
         rules.refuse("mqtt.user", "is missing beside a password");

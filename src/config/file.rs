@@ -524,6 +524,14 @@ pub struct MqttTable {
     pub password_credential: Option<String>,
     /// The same from a file, for a machine without systemd.
     pub password_file: Option<String>,
+    /// The authorities that may sign the broker's certificate, as PEM. With it the link is TLS.
+    pub ca_file: Option<String>,
+    /// Our own certificate with its chain, as PEM, for a broker that demands one.
+    pub certificate_file: Option<String>,
+    /// Name of the systemd credential that holds the certificate's key, as PEM.
+    pub key_credential: Option<String>,
+    /// The same from a file.
+    pub key_file: Option<String>,
     /// 5 to 600.
     #[serde(default = "keep_alive_s")]
     pub keep_alive_s: u32,

@@ -16,7 +16,7 @@ use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{
     ConnectReturnCode, Packet, PubAckReason, Publish, PublishProperties,
 };
-use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop, MqttOptions};
+use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, StateError};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -248,7 +248,15 @@ fn verdict(reason: PubAckReason, accept_unheard: bool) -> Verdict {
 }
 
 fn lost(error: &ConnectionError) -> Lost {
-    let unwelcome = matches!(
+    // A certificate that is not accepted, by us or by the broker, takes a person to change.
+    let certificate = match error {
+        ConnectionError::Tls(_) => true,
+        ConnectionError::Io(error) | ConnectionError::MqttState(StateError::Io(error)) => {
+            error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
+        }
+        _ => false,
+    };
+    let refused = matches!(
         error,
         ConnectionError::ConnectionRefused(
             ConnectReturnCode::NotAuthorized
@@ -258,7 +266,7 @@ fn lost(error: &ConnectionError) -> Lost {
                 | ConnectReturnCode::BadClientId
         )
     );
-    Lost { why: error.to_string(), unwelcome }
+    Lost { why: error.to_string(), unwelcome: certificate || refused }
 }
 
 #[cfg(test)]

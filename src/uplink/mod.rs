@@ -11,6 +11,7 @@ mod link;
 #[cfg(test)]
 mod schemas;
 mod state;
+mod tls;
 mod work;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -145,18 +146,25 @@ impl Uplink {
 
 /// The password, read at each connect so that a renewed one needs no restart.
 fn password(table: &MqttTable) -> Result<Option<String>, String> {
-    let path = match (&table.password_credential, &table.password_file) {
-        (Some(name), _) => {
-            let folder = std::env::var_os("CREDENTIALS_DIRECTORY");
-            let folder = folder.ok_or("CREDENTIALS_DIRECTORY is not set, so there are none")?;
-            PathBuf::from(folder).join(name)
-        }
-        (None, Some(file)) => PathBuf::from(file),
-        (None, None) => return Ok(None),
+    let Some(path) = secret(&table.password_credential, &table.password_file)? else {
+        return Ok(None);
     };
     match std::fs::read_to_string(&path) {
         Ok(text) => Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned())),
         Err(error) => Err(format!("password in {}: {error}", path.display())),
+    }
+}
+
+/// Where a secret lies that is a systemd credential or a file.
+fn secret(credential: &Option<String>, file: &Option<String>) -> Result<Option<PathBuf>, String> {
+    match (credential, file) {
+        (Some(name), _) => {
+            let folder = std::env::var_os("CREDENTIALS_DIRECTORY");
+            let folder = folder.ok_or("CREDENTIALS_DIRECTORY is not set, so there are none")?;
+            Ok(Some(PathBuf::from(folder).join(name)))
+        }
+        (None, Some(file)) => Ok(Some(PathBuf::from(file))),
+        (None, None) => Ok(None),
     }
 }
 
@@ -178,6 +186,10 @@ mod tests {
             user: Some("edge".to_owned()),
             password_credential: None,
             password_file: Some(file.display().to_string()),
+            ca_file: None,
+            certificate_file: None,
+            key_credential: None,
+            key_file: None,
             keep_alive_s: 15,
             ack_timeout_s: 20,
             window: 8,

@@ -15,7 +15,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use super::command::{self, Fault, Reply};
 use super::link::{Heard, Link, Lost};
 use super::state::{Absence, Board, PACE, Presence, stamped};
-use super::{Parts, lock, password};
+use super::{Parts, lock, password, tls};
 use crate::gateway::Snapshot;
 use crate::outbox::{Effect, Input, Limits, Outbox, Totals, Verdict};
 use crate::record::{Body, Lane};
@@ -470,6 +470,9 @@ impl Worker {
         options.set_keep_alive(Duration::from_secs(u64::from(mqtt.keep_alive_s.max(5))));
         if let Some(user) = &mqtt.user {
             options.set_credentials(user.clone(), password(mqtt)?.unwrap_or_default());
+        }
+        if let Some(transport) = tls::transport(mqtt)? {
+            options.set_transport(transport);
         }
         let will = stamped(&Absence::new(&site.gateway, boot, false), clock.now());
         let topic = format!("{}/state/gateway", self.base);
