@@ -184,7 +184,7 @@ const BROKEN_GARAGE: &[Broken] = &[
 const NOT_TOML: &[Broken] = &[
     ("name = \"Our first garage\"", "name = Our first", &["line 10, column"]),
     ("# listen =", "port = 80 #", &["line 19, column 1", "unknown field `port`"]),
-    ("# keep_alive_s = 15", "keep_alive_s = \"15\"", &["line 29, column 16", "invalid type"]),
+    ("# keep_alive_s = 15", "keep_alive_s = \"15\"", &["line 33, column 16", "invalid type"]),
     ("kind = \"surface\"", "kind = \"road\"", &["unknown variant `road`", "`surface`"]),
     ("broker = \"127.0.0.1:1883\"", "", &["missing field `broker`", "line 24, column 1"]),
 ];
