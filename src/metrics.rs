@@ -339,6 +339,8 @@ fn lines(page: &mut Page, snapshot: &Snapshot, status: &Status) {
 
 fn store(page: &mut Page, status: &Status) {
     let store = &status.store;
+    page.set("parkway_clock_good", &[], flag(status.clock.good));
+    page.set("parkway_clock_steps_total", &[], number(status.clock.steps_total));
     page.set("parkway_store_up", &[], flag(store.state == StoreState::Ok));
     page.set("parkway_store_commits_total", &[], number(store.commits_total));
     page.set("parkway_store_barriers_total", &[], number(store.barriers_total));
@@ -449,8 +451,8 @@ mod tests {
     use crate::record::Tally;
     use crate::site::{GarageState, OutputKind};
     use crate::status::{
-        DisplayView, LampsView, LaneView, LineUnitView, LineView, Ready, RelayView, StoreView,
-        UplinkView,
+        ClockView, DisplayView, LampsView, LaneView, LineUnitView, LineView, Ready, RelayView,
+        StoreView, UplinkView,
     };
 
     #[test]
@@ -574,6 +576,7 @@ mod tests {
         };
         let lane = LaneView { lane: "events".into(), backlog_records: 12, ..Default::default() };
         let status = Status {
+            clock: ClockView { good: true, steps_total: 1 },
             displays: vec![DisplayView { age_s: Some(9), ..DisplayView::default() }],
             lines: vec![line],
             relays: vec![RelayView { output: "b1".into(), ..Default::default() }],

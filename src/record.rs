@@ -191,6 +191,12 @@ pub enum Body {
     LaneRefused { lane: Lane, reason: String },
     /// The broker takes that lane's records again.
     LaneAccepted { lane: Lane },
+    /// The wall clock was set, by so much.
+    ClockStepped { by_ms: i64 },
+    /// The wall clock has not been good for ten minutes: times may be wrong.
+    ClockUnsure { why: String },
+    /// It is good again.
+    ClockGood { unsure_s: u64 },
     /// Records of a lane were given up, before or after they were numbered.
     Gap { of: Lane, count: u64, first: Option<u64>, last: Option<u64>, why: String },
 
@@ -211,6 +217,8 @@ pub struct Span {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct LeaseBody {
     pub lease: String,
+    /// The node where it was asked; `at` is a record's time.
+    #[serde(rename = "node")]
     pub at: String,
     pub promise: Promise,
     pub class: String,

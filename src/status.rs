@@ -16,6 +16,7 @@ pub struct Status {
     pub relays: Vec<RelayView>,
     /// Of signs that were told to show something.
     pub displays: Vec<DisplayView>,
+    pub clock: ClockView,
     pub store: StoreView,
     pub uplink: UplinkView,
     pub ready: Ready,
@@ -139,6 +140,15 @@ pub enum UnitState {
     Suspect,
     /// Only probed, with back-off, so that it makes nobody else late.
     Open,
+}
+
+/// The wall clock.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, ToSchema)]
+pub struct ClockView {
+    /// Synchronised, as far as the machine knows; until then records say that they are unsure.
+    pub good: bool,
+    /// How often it was set by a second or more since this start.
+    pub steps_total: u64,
 }
 
 /// The store. Counters since this start.

@@ -2,11 +2,15 @@
 //!
 //! [`Mono`] never goes back and counts through suspend (CLOCK_BOOTTIME); every deadline uses it.
 //! [`Wall`] is what records show to people; underground it is often wrong, so nothing is decided
-//! by it. [`Clock`] is the only reader of both, and alone knows that a demo runs faster.
+//! by it. [`Clock`] is the only reader of both, and alone knows that a demo runs faster. How far
+//! the wall clock can be believed is judged in [`quality`] and read from the clock.
+
+pub mod quality;
 
 use std::fmt;
 use std::ops::{Add, Sub};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
@@ -28,6 +32,13 @@ pub struct Wall(pub i64);
 pub struct Now {
     pub mono: Mono,
     pub wall: Wall,
+}
+
+impl Now {
+    /// What the wall clock is ahead of the other one, in ms.
+    pub fn offset_ms(self) -> i64 {
+        self.wall.0.saturating_sub(i64::try_from(self.mono.0 / 1_000_000).unwrap_or(i64::MAX))
+    }
 }
 
 impl Mono {
@@ -91,7 +102,21 @@ pub fn boot_id() -> String {
 pub struct Clock {
     origin: Now,
     speed: u32,
+    verdict: &'static Verdict,
 }
+
+/// What the watcher of a process's wall clock last said.
+#[derive(Debug)]
+struct Verdict {
+    /// In ns; [`UNSURE`] while it is not good.
+    good_since: AtomicU64,
+    steps: AtomicU64,
+}
+
+const UNSURE: u64 = u64::MAX;
+
+/// Of clocks that nobody watches: tools and tests take them as they are.
+static UNWATCHED: Verdict = Verdict { good_since: AtomicU64::new(0), steps: AtomicU64::new(0) };
 
 impl Clock {
     /// The real clocks.
@@ -102,7 +127,33 @@ impl Clock {
     /// Clocks that run `speed` times as fast from now on: for the demo, 1 to 1,000.
     pub fn scaled(speed: u32) -> Clock {
         assert!((1..=1_000).contains(&speed), "clock speed {speed} is outside 1 to 1000");
-        Clock { origin: Now { mono: Mono(read_ns(ClockId::Boottime)), wall: read_wall() }, speed }
+        let origin = Now { mono: Mono(read_ns(ClockId::Boottime)), wall: read_wall() };
+        Clock { origin, speed, verdict: &UNWATCHED }
+    }
+
+    /// The same clock, unsure until [`Clock::judged`] says otherwise. For the one clock of a
+    /// process: its verdict is never freed, so that clocks stay values that anybody may copy.
+    pub fn watched(self) -> Clock {
+        let (good_since, steps) = (AtomicU64::new(UNSURE), AtomicU64::new(0));
+        Clock { verdict: Box::leak(Box::new(Verdict { good_since, steps })), ..self }
+    }
+
+    /// What was found by looking at a watched clock.
+    pub fn judged(&self, good_since: Option<Mono>, steps: u64) {
+        let good_since = good_since.map_or(UNSURE, |since| since.0);
+        self.verdict.good_since.store(good_since, Ordering::Relaxed);
+        self.verdict.steps.store(steps, Ordering::Relaxed);
+    }
+
+    /// Since when the wall clock has been good; `None` while it is not.
+    pub fn good_since(&self) -> Option<Mono> {
+        let since = self.verdict.good_since.load(Ordering::Relaxed);
+        (since != UNSURE).then_some(Mono(since))
+    }
+
+    /// How often the wall clock was found to have stepped.
+    pub fn steps(&self) -> u64 {
+        self.verdict.steps.load(Ordering::Relaxed)
     }
 
     /// How many times faster than real this clock runs.
@@ -137,8 +188,9 @@ fn read_ns(clock: ClockId) -> u64 {
 }
 
 fn read_wall() -> Wall {
-    let time = clock_gettime(ClockId::Realtime);
-    Wall(time.tv_sec * 1_000 + time.tv_nsec / 1_000_000)
+    // By the C library, unlike the other clock: so a test can shift this one alone.
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Wall(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]

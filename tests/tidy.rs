@@ -18,6 +18,8 @@ const PURE: &[&str] = &[
     "src/gateway/",
     "src/outbox.rs",
     "src/record.rs",
+    "src/time/quality.rs",
+    "src/store/clocks.rs",
     "src/site.rs",
     "src/site/",
     "src/profile",

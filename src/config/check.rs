@@ -148,6 +148,9 @@ pub fn tables(rules: &mut Rules, main: &MainFile) {
     store(rules, &main.store);
     http(rules, &main.http);
     log(rules, &main.log);
+    if !main.clock.file.starts_with('/') {
+        rules.refuse("clock.file", format!("\"{}\" does not begin with /", main.clock.file));
+    }
     if let Some(table) = &main.mqtt {
         mqtt(rules, table);
     }

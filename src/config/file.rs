@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::clock::ClockTable;
 use super::truth::TruthTable;
 use crate::profile::Profile;
 use crate::site::{
@@ -29,6 +30,8 @@ pub struct MainFile {
     pub http: HttpTable,
     #[serde(default)]
     pub log: LogTable,
+    #[serde(default)]
+    pub clock: ClockTable,
     #[serde(default, rename = "node")]
     pub nodes: Vec<NodeTable>,
     #[serde(default, rename = "link")]

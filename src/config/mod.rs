@@ -5,6 +5,7 @@
 //! passed.
 
 mod check;
+mod clock;
 mod device;
 mod file;
 pub mod shipped;
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::tz::TimeZone;
 
+pub use clock::{ClockTable, ClockTrust};
 pub use file::{FullnessTable, GuidanceTable, HttpTable, LogTable, MqttTable, StoreTable};
 pub use truth::TruthTable;
 
@@ -34,6 +36,7 @@ pub struct Config {
     pub mqtt: Option<MqttTable>,
     pub http: HttpTable,
     pub log: LogTable,
+    pub clock: ClockTable,
 }
 
 /// One thing wrong with a configuration, for a technician with a phone.

@@ -96,6 +96,8 @@ fn place(table: &mut Table, wiring: &Wiring) {
     set("http", "listen", Value::String(http.to_string()));
     set("store", "path", Value::String(store.display().to_string()));
     set("mqtt", "broker", Value::String(broker.to_string()));
+    // Its clock runs as fast as it was told: there is no service that could set it.
+    set("clock", "trust", Value::String("always".to_owned()));
     // The gateway itself stretches what is measured in polls and commits. What is measured in
     // drivers' time loses some seconds to each poll, which are `speed` times as many on its clock.
     set("guidance", "hold_extra_s", number((120 + 4 * speed).min(3_600)));

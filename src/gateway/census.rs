@@ -11,10 +11,10 @@
 
 use super::door::{Answer, Effect, Refusal};
 use super::ledger::Way;
-use super::order::PLAUSIBLE_FROM;
 use super::{Gateway, keep};
 use crate::record::{Body, Lane};
 use crate::site::{GarageIx, Site};
+use crate::time::quality::PLAUSIBLE_FROM;
 use crate::time::{Mono, Now};
 
 /// Two resets of a garage are at least so far apart: half a day.

@@ -60,6 +60,8 @@ mod timers;
 mod truth;
 mod turn;
 mod unit;
+#[cfg(test)]
+mod wall;
 mod window;
 
 use std::collections::{BTreeMap, BTreeSet};

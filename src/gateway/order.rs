@@ -16,10 +16,7 @@ use super::{Gateway, Timer};
 use crate::profile::Format;
 use crate::record::{Body, Lane};
 use crate::site::{Face, Schedule, ScheduleMode, SignIx};
-use crate::time::Wall;
-
-/// 2026-01-01 in UTC: no right clock of a machine that runs this is earlier.
-pub const PLAUSIBLE_FROM: Wall = Wall(1_767_225_600_000);
+use crate::time::quality::PLAUSIBLE_FROM;
 
 const MINUTE_MS: i64 = 60_000;
 

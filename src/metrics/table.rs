@@ -115,6 +115,8 @@ fn adapters() -> Vec<(&'static str, Kind, &'static str)> {
         ("parkway_unit_left_out_items", Gauge, "Registers and bits the unit refuses alone."),
         ("parkway_unit_fresh", Gauge, "1 while the unit's bays are known."),
         ("parkway_unit_age_seconds", Gauge, "Age of the unit's last reading."),
+        ("parkway_clock_good", Gauge, "1 while the wall clock is synchronised and plausible."),
+        ("parkway_clock_steps_total", Counter, "Times the wall clock was set by 1 s or more."),
         ("parkway_store_up", Gauge, "1 while records are kept on disk."),
         ("parkway_store_commits_total", Counter, "Commits."),
         ("parkway_store_barriers_total", Counter, "Times the disk was told to make all durable."),

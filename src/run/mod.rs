@@ -6,6 +6,7 @@
 //! signs to their fallback first, the store last, because everything may still write to it. A
 //! clean stop takes at most 5 s.
 
+mod clock;
 mod reload;
 mod view;
 
@@ -107,8 +108,11 @@ async fn daemon(
     let (token_out, token) = watch::channel(token(&config)?);
     let signals = Signals::new()?;
     let metrics = Metrics::new();
+    let clock = clock.watched();
+    let watcher = clock::Watcher::new(clock, config.clock.clone());
     let owner_ended = CancellationToken::new();
     let daemon = start(&config, clock, &metrics, owner_ended.clone())?;
+    let watching = tokio::spawn(watcher.run(daemon.handle.clone()));
     let status = view::viewer(&config, clock, &daemon);
     let stop = CancellationToken::new();
     let context = http::Context {
@@ -124,6 +128,7 @@ async fn daemon(
     daemon.stopping.store(true, Ordering::Relaxed);
     systemd::stopping();
     stop.cancel();
+    watching.abort();
     let code = finish(daemon, broken).await;
     // Streams were told to end; what is left of them is not worth waiting for.
     let _ = tokio::time::timeout(Duration::from_millis(500), served).await;

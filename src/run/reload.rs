@@ -123,6 +123,7 @@ fn refused(old: &Config, new: &Config) -> Vec<&'static str> {
         ("[store]", old.store != new.store),
         ("[mqtt]", old.mqtt != new.mqtt),
         ("[http]", old.http != new.http),
+        ("[clock]", old.clock != new.clock),
     ];
     names.extend(files.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name));
     names

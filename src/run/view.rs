@@ -10,8 +10,8 @@ use crate::gateway::Snapshot;
 use crate::record::Lane;
 use crate::site::Site;
 use crate::status::{
-    DisplayView, LampsView, LaneView, LineState, LineUnitView, LineView, Ready, RelayView, Status,
-    StoreState, StoreView, UnitState, UplinkState, UplinkView,
+    ClockView, DisplayView, LampsView, LaneView, LineState, LineUnitView, LineView, Ready,
+    RelayView, Status, StoreState, StoreView, UnitState, UplinkState, UplinkView,
 };
 use crate::time::{Clock, Mono, Now};
 use crate::{store, uplink};
@@ -32,7 +32,8 @@ pub fn viewer(config: &Config, clock: Clock, daemon: &Daemon) -> Viewer {
             displays: lines.iter().flat_map(|line| displays(&site, line, now.mono)).collect(),
             lines: lines.iter().map(|line| line_view(&site, line)).collect(),
             relays: lines.iter().flat_map(|line| relay_views(&site, line, now)).collect(),
-            store: store_view(&store.status(), now),
+            clock: ClockView { good: clock.good_since().is_some(), steps_total: clock.steps() },
+            store: store_view(&store.status(), now, clock.good_since().is_some()),
             uplink: uplink_view(&uplink.status(), &broker, started, now),
             // The store is open, or was waited for and is done without: either is an answer.
             ready: Ready {
@@ -119,7 +120,7 @@ fn exceptions(unit: &UnitStatus) -> u64 {
     unit.exceptions_total.values().sum()
 }
 
-fn store_view(store: &store::Status, now: Now) -> StoreView {
+fn store_view(store: &store::Status, now: Now, clock_good: bool) -> StoreView {
     let state = match (&store.degraded, store.epoch) {
         (Some(_), _) => StoreState::Degraded,
         (None, Some(_)) => StoreState::Ok,
@@ -129,9 +130,7 @@ fn store_view(store: &store::Status, now: Now) -> StoreView {
         lane: lane.name().to_owned(),
         backlog_records: status.records,
         backlog_bytes: status.bytes,
-        oldest_age_s: status.oldest_at.map_or(0, |oldest| {
-            u64::try_from(now.wall.0.saturating_sub(oldest.0)).unwrap_or(0) / 1_000
-        }),
+        oldest_age_s: age_s(status, now, clock_good),
         dropped_total: status.dropped,
         // Numbers begin at 1, so the next one says how many there have been.
         committed_total: status.next.saturating_sub(1),
@@ -143,6 +142,17 @@ fn store_view(store: &store::Status, now: Now) -> StoreView {
         commits_total: store.commits,
         last_commit_ms: (store.commits > 0).then_some(store.last_commit_ms),
         barriers_total: store.barriers,
+    }
+}
+
+/// By the clock that is never set, where that was running; by the wall clock only while it is good.
+fn age_s(lane: &store::LaneStatus, now: Now, clock_good: bool) -> u64 {
+    match (lane.oldest_mono, lane.oldest_at.filter(|_| clock_good)) {
+        (Some(oldest), _) => now.mono.ms_since(oldest) / 1_000,
+        (None, Some(oldest)) => {
+            u64::try_from(now.wall.0.saturating_sub(oldest.0)).unwrap_or(0) / 1_000
+        }
+        (None, None) => 0,
     }
 }
 

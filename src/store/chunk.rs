@@ -7,8 +7,9 @@
 
 use serde::Serialize;
 
+use super::clocks;
 use crate::record::{Body, Record};
-use crate::time::Wall;
+use crate::time::{Mono, Wall};
 
 /// The layout this daemon writes.
 const VERSION: u8 = 1;
@@ -80,6 +81,20 @@ impl Chunk {
         })
     }
 
+    /// When the first was recorded, by the boot's other clock.
+    pub fn mono_ms(&self) -> Option<u64> {
+        let (_, rest) = self.json.split_once("\"mono_ms\":")?;
+        rest.split_once(',')?.0.parse().ok()
+    }
+
+    /// When the first was recorded, by the offset of its boot's clocks where its own was unsure.
+    pub fn recorded_at(&self, offset_ms: Option<i64>) -> Wall {
+        let line = self.json.split_once("\"type\":").map_or("", |(head, _)| head);
+        let unsure = line.contains("\"clock\":\"unsure\"");
+        let known = offset_ms.filter(|_| unsure).zip(self.mono_ms());
+        known.map_or(self.at, |(offset_ms, mono_ms)| clocks::wall(mono_ms, offset_ms))
+    }
+
     /// What it takes on the disk, before sled's own overhead.
     pub fn stored_bytes(&self) -> u64 {
         (8 + HEADER_BYTES + self.boot.len() + self.json.len()) as u64
@@ -92,16 +107,25 @@ struct Line<'a> {
     seq: u64,
     mono_ms: u64,
     at: String,
+    /// "unsure" where the wall clock was not good.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clock: Option<&'static str>,
     #[serde(flatten)]
     body: &'a Body,
 }
 
-/// Numbers records from `next` on and packs them; second, how many were too big to keep.
-pub fn pack(records: &[Record], mut next: u64, boot: &str) -> (Vec<Chunk>, u64) {
+/// Numbers records from `next` on and packs them; second, how many were too big to keep. Those
+/// stamped before `good_since`, or with it absent, are marked as stamped by an unsure clock.
+pub fn pack(
+    records: &[Record],
+    mut next: u64,
+    boot: &str,
+    good_since: Option<Mono>,
+) -> (Vec<Chunk>, u64) {
     let mut chunks: Vec<Chunk> = Vec::new();
     let mut refused = 0;
     for record in records {
-        let Some(json) = line(record, next) else {
+        let Some(json) = line(record, next, good_since) else {
             refused += 1;
             continue;
         };
@@ -128,11 +152,12 @@ pub fn pack(records: &[Record], mut next: u64, boot: &str) -> (Vec<Chunk>, u64) 
     (chunks, refused)
 }
 
-fn line(record: &Record, seq: u64) -> Option<String> {
+fn line(record: &Record, seq: u64, good_since: Option<Mono>) -> Option<String> {
     let line = Line {
         seq,
         mono_ms: record.at.mono.0 / 1_000_000,
         at: record.at.wall.to_string(),
+        clock: good_since.is_none_or(|since| record.at.mono < since).then_some("unsure"),
         body: &record.body,
     };
     // Bodies hold strings, numbers and maps with string keys: nothing that JSON cannot say.
@@ -146,11 +171,11 @@ mod tests {
 
     use super::*;
     use crate::record::{Lane, Sensed};
-    use crate::time::{Mono, Now};
+    use crate::time::Now;
 
     #[test]
     fn a_line_reads_as_the_contract_says() {
-        let (chunks, refused) = pack(&[bay("g01/B1/A/017")], 120, "boot");
+        let (chunks, refused) = pack(&[bay("g01/B1/A/017")], 120, "boot", GOOD);
         assert_eq!(refused, 0);
         assert_eq!(
             chunks[0].json,
@@ -160,10 +185,26 @@ mod tests {
     }
 
     #[test]
+    fn what_an_unsure_clock_stamped_says_so_and_is_put_right() {
+        let at = Mono(5_000_000_000);
+        for (good_since, unsure) in
+            [(None, true), (Some(at.plus_ms(1)), true), (Some(at), false), (Some(Mono(0)), false)]
+        {
+            let (chunks, _) = pack(&[bay("a"), bay("b")], 1, "boot", good_since);
+            let marks = chunks[0].json.matches("Z\",\"clock\":\"unsure\",\"type\"").count();
+            assert_eq!(marks, if unsure { 2 } else { 0 }, "{good_since:?}");
+            assert_eq!(chunks[0].mono_ms(), Some(5_000));
+            assert_eq!(chunks[0].recorded_at(None), Wall(1_000));
+            let known = if unsure { Wall(5_700) } else { Wall(1_000) };
+            assert_eq!(chunks[0].recorded_at(Some(700)), known, "{good_since:?}");
+        }
+    }
+
+    #[test]
     fn a_record_above_the_bound_is_refused_and_takes_no_number() {
         let big = bay(&"x".repeat(RECORD_BYTES_MAX));
         let long = bay(&"x".repeat(10_000));
-        let (chunks, refused) = pack(&[bay("a"), big, long, bay("b")], 7, "boot");
+        let (chunks, refused) = pack(&[bay("a"), big, long, bay("b")], 7, "boot", GOOD);
         assert_eq!(refused, 1);
         let spans: Vec<_> = chunks.iter().map(|c| (c.first, c.last)).collect();
         assert_eq!(spans, [(7, 7), (8, 8), (9, 9)]);
@@ -171,7 +212,7 @@ mod tests {
 
     #[test]
     fn any_flipped_bit_or_cut_is_seen() {
-        let (chunks, _) = pack(&[bay("g01/B1/A/017")], 9, "0b6c");
+        let (chunks, _) = pack(&[bay("g01/B1/A/017")], 9, "0b6c", GOOD);
         let value = chunks[0].encode();
         assert_eq!(Chunk::decode(9, &value).as_ref(), Some(&chunks[0]));
         for at in 0..value.len() {
@@ -188,7 +229,7 @@ mod tests {
         #[test]
         fn packing_keeps_all_in_order(names in prop::collection::vec("[a-z\"\\\\]{0,600}", 0..60)) {
             let records: Vec<Record> = names.iter().map(|name| bay(name)).collect();
-            let (chunks, refused) = pack(&records, 1, "boot");
+            let (chunks, refused) = pack(&records, 1, "boot", GOOD);
             prop_assert_eq!(refused, 0);
             let mut seen = Vec::new();
             for chunk in &chunks {
@@ -206,6 +247,8 @@ mod tests {
             prop_assert_eq!(seen.len(), names.len());
         }
     }
+
+    const GOOD: Option<Mono> = Some(Mono(0));
 
     fn bay(name: &str) -> Record {
         let body = Body::Bay { bay: name.to_owned(), from: Sensed::Free, to: Sensed::Occupied };

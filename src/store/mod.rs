@@ -8,6 +8,7 @@
 
 pub mod barrier;
 pub mod chunk;
+mod clocks;
 mod copy;
 mod left;
 pub mod look;
@@ -33,7 +34,8 @@ pub use queue::{Item, Queue};
 use crate::config::StoreTable;
 use crate::gateway::{Kept, Ticket};
 use crate::record::{Body, Lane};
-use crate::time::{Clock, Wall};
+use crate::time::{Clock, Mono, Wall};
+use clocks::Clocks;
 use queue::Removal;
 
 /// How long a start waits for the store. A scan of a gigabyte takes 3 s from a slow card; guiding
@@ -78,8 +80,10 @@ pub struct LaneStatus {
     pub records: u64,
     pub bytes: u64,
     pub bytes_max: u64,
-    /// When the oldest waiting record was made.
+    /// When the oldest waiting record was made, put right as far as can be.
     pub oldest_at: Option<Wall>,
+    /// The same by the other clock, where it was made in this boot.
+    pub oldest_mono: Option<Mono>,
     /// The number the next record gets.
     pub next: u64,
     /// Records given up since this start, before or after they were numbered.
@@ -115,6 +119,7 @@ pub struct Store {
 struct Shared {
     trees: Mutex<Option<Trees>>,
     status: Mutex<Status>,
+    clocks: Mutex<Clocks>,
 }
 
 /// What readers read.
@@ -246,7 +251,8 @@ impl Store {
     }
 
     /// The first chunk of `lane` that begins in `from..before`, if the store is still that of
-    /// `epoch`. Reads from the page cache or the disk: a few microseconds, or one disk access.
+    /// `epoch`, with times put right where its clock was unsure and became good later. Reads from
+    /// the page cache or the disk: a few microseconds, or one disk access.
     pub fn read(&self, epoch: u64, lane: Lane, from: u64, before: u64) -> Found {
         if from >= before {
             return Found::Nothing;
@@ -264,7 +270,7 @@ impl Store {
                 let Ok(key) = key.as_ref().try_into() else { return Found::Nothing };
                 let first = u64::from_be_bytes(key);
                 let chunk = Chunk::decode(first, &value);
-                return chunk.map_or(Found::Unreadable { first }, Found::Chunk);
+                return chunk.map_or(Found::Unreadable { first }, |chunk| self.put_right(chunk));
             }
             Ok(Some(Err(error))) => error.to_string(),
             Err(panic) => format!("sled panicked: {}", open::said(&*panic)),
@@ -272,6 +278,14 @@ impl Store {
         // Under the lock of the trees: an opening anew waits for it, and clears what is said here.
         self.queue.suspect(why);
         Found::Away
+    }
+
+    fn put_right(&self, mut chunk: Chunk) -> Found {
+        let offset_ms = lock(&self.shared.clocks).offset_ms(&chunk.boot);
+        if let Some(json) = offset_ms.and_then(|ms| clocks::corrected(&chunk.json, ms)) {
+            chunk.json = json;
+        }
+        Found::Chunk(chunk)
     }
 
     /// Removes a delivered chunk of the store of `epoch` with the next commit; [`Tide::removed`]

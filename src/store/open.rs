@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use sled::{Db, Tree};
 
 use super::barrier;
+use super::clocks::Clocks;
 use super::left::Left;
 use super::note::{self, Note};
 use super::numbers::{bytes_key, left_of, next_number, number};
@@ -35,6 +36,9 @@ const CACHE_BYTES: u64 = 8 << 20;
 const FLUSH_EVERY_MS: u64 = 1_000;
 /// Free space without which nothing is opened or written: sled cannot open on a full disk.
 const FREE_MIN_BYTES: u64 = 64 << 20;
+
+/// The key of [`Opened::clocks`].
+pub const CLOCKS: &str = "clocks";
 
 /// How long a database of this process that was dropped may take to let its lock go, and how
 /// often to look. Some ms are usual; its last flush may wait for a slow disk.
@@ -67,6 +71,8 @@ pub struct Opened {
     /// Numbers that were given and are not there: by lane, from and before.
     pub lost: Vec<(Lane, u64, u64)>,
     pub entries: Vec<(String, Vec<u8>)>,
+    /// What boots' clocks were apart.
+    pub clocks: Clocks,
 }
 
 /// A store that was set aside.
@@ -141,7 +147,7 @@ impl Folder {
     ///
     /// What the disk says.
     pub fn set_aside(&self, why: &str, now: Wall) -> Result<Aside, String> {
-        let moved_to = self.unused(&format!("set-aside-{}", now.0));
+        let moved_to = self.unused("set-aside-", now);
         let moved = self.path.join(&moved_to);
         let say = |error: io::Error| self.say(&error);
         if self.db().exists() {
@@ -252,7 +258,8 @@ impl Folder {
                 next[at] = noted.next[at];
             }
         }
-        Ok(Opened { db, lanes, kept, aside, meta, epoch, next, bytes, left, lost, entries })
+        let clocks = meta.get(CLOCKS)?.map_or_else(Clocks::default, |v| Clocks::decode(&v));
+        Ok(Opened { db, lanes, kept, aside, meta, epoch, next, bytes, left, lost, entries, clocks })
     }
 
     /// Opens the database. A dropped one of this process keeps its lock until sled's threads have
@@ -372,7 +379,7 @@ impl Folder {
     }
 
     fn move_snapshots(&self, now: Wall) {
-        let aside = self.path.join(self.unused(&format!("snapshots-{}", now.0)));
+        let aside = self.path.join(self.unused("snapshots-", now));
         for path in self.snapshots() {
             let Some(name) = path.file_name() else { continue };
             let moved =
@@ -393,26 +400,32 @@ impl Folder {
         paths.filter(snapshot).collect()
     }
 
-    /// Keeps the newest of what was moved away; names end in the time.
+    /// Keeps the newest of what was moved away.
     fn forget_oldest_asides(&self) {
-        let Ok(files) = fs::read_dir(&self.path) else { return };
-        let names = files.flatten().map(|file| file.file_name().to_string_lossy().into_owned());
-        let all: Vec<String> = names.collect();
         for prefix in ["set-aside-", "snapshots-"] {
-            let mut asides: Vec<&String> = all.iter().filter(|n| n.starts_with(prefix)).collect();
-            asides.sort();
+            let asides = self.asides(prefix);
             let surplus = asides.len().saturating_sub(ASIDE_MAX);
-            for name in &asides[..surplus] {
+            for (_, name) in &asides[..surplus] {
                 let _ = fs::remove_dir_all(self.path.join(name));
             }
         }
     }
 
-    /// A name that nothing in the folder has: two may come in one millisecond.
-    fn unused(&self, name: &str) -> String {
-        let tried = (0..).map(|n| if n == 0 { name.to_owned() } else { format!("{name}.{n}") });
-        let mut free = tried.filter(|name| !self.path.join(name).exists());
-        free.next().expect("an endless row of names has a free one")
+    /// What was moved away under such names, by their number, oldest first.
+    fn asides(&self, prefix: &str) -> Vec<(i64, String)> {
+        let Ok(files) = fs::read_dir(&self.path) else { return Vec::new() };
+        let names = files.flatten().map(|file| file.file_name().to_string_lossy().into_owned());
+        let numbered = names.filter_map(|name| {
+            let number = name.strip_prefix(prefix)?.split('.').next()?.parse().ok()?;
+            Some((number, name))
+        });
+        std::collections::BTreeSet::from_iter(numbered).into_iter().collect()
+    }
+
+    /// A name for what is moved away: the time, but above what is there, as the clock may go back.
+    fn unused(&self, prefix: &str, now: Wall) -> String {
+        let newest = self.asides(prefix).last().map_or(i64::MIN, |(number, _)| *number);
+        format!("{prefix}{}", now.0.max(newest.saturating_add(1)))
     }
 
     fn db(&self) -> PathBuf {

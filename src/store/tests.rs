@@ -24,6 +24,58 @@ fn what_is_durable_is_there_after_a_restart_and_numbers_go_on() {
     assert!(rig.notices.try_recv().is_err(), "a good store gave a notice");
 }
 
+/// (boot, whether its clock becomes good before it ends) -> what its record says in the next one.
+#[test]
+fn what_an_unsure_clock_stamped_is_put_right_over_restarts() {
+    let dir = tempfile::tempdir().unwrap();
+    let said = |rig: &Rig| -> Vec<_> {
+        let all: Vec<_> = rig.chunks(Lane::Events).iter().flat_map(lines).collect();
+        all.iter().map(|line| (line["clock"].clone(), line["at"].clone())).collect()
+    };
+    let (stamped, unsure) = (serde_json::json!("1970-01-01T00:00:00.000Z"), "unsure");
+    for (n, (boot, becomes_good)) in [("a", false), ("b", true)].into_iter().enumerate() {
+        let clock = Clock::real().watched();
+        let rig = Rig::by(dir.path(), &quick(), clock, boot);
+        let at = crate::time::Now { mono: clock.now().mono, wall: Wall(0) };
+        let body = Body::UnitRetry { unit: "u".to_owned(), by: "x".to_owned() };
+        rig.push(vec![Item::Record(Record::new(Lane::Events, at, body))], 1);
+        rig.durable(1);
+        assert_eq!(said(&rig)[n], (unsure.into(), stamped.clone()));
+        if becomes_good {
+            clock.judged(Some(clock.now().mono), 0);
+            // Kept by itself, within the second after which an idle thread looks.
+            let began = std::time::Instant::now();
+            while said(&rig)[n].0 == unsure {
+                assert!(began.elapsed() < Duration::from_secs(20), "never put right");
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        rig.stop();
+    }
+    let rig = Rig::by(dir.path(), &quick(), Clock::real().watched(), "c");
+    let said = said(&rig);
+    assert_eq!(said[0], (unsure.into(), stamped), "the first boot never knew the time");
+    assert_eq!(said[1].0, "corrected");
+    let now = Clock::real().now();
+    let at: jiff::Timestamp = said[1].1.as_str().unwrap().parse().unwrap();
+    let age_ms = now.wall.0 - at.as_millisecond();
+    assert!((0..60_000).contains(&age_ms), "{age_ms} ms old");
+}
+
+/// A clock that went back must not make the newest look like the oldest, which goes.
+#[test]
+fn of_stores_set_aside_the_newest_stay_whatever_the_clock_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = open::Folder::take(dir.path()).unwrap();
+    let mut moved = Vec::new();
+    for wall in [1_800_000_000_000, 1_800_000_000_000, 5, 40, 900] {
+        std::fs::create_dir(dir.path().join("db")).unwrap();
+        moved.push(folder.set_aside("a test", Wall(wall)).unwrap().moved_to);
+    }
+    let left: Vec<bool> = moved.iter().map(|name| dir.path().join(name).exists()).collect();
+    assert_eq!(left, [false, false, true, true, true], "{moved:?}");
+}
+
 #[test]
 fn a_drained_lane_gives_no_number_twice() {
     let dir = tempfile::tempdir().unwrap();
@@ -166,7 +218,7 @@ fn what_no_barrier_covered_is_gone_when_it_opens_anew() {
         let trees = lock(&rig.store.shared.trees);
         let tree = &trees.as_ref().unwrap().lanes[Lane::Events as usize];
         let Item::Record(half) = bay(77) else { panic!("a bay is a record") };
-        let (chunks, _) = chunk::pack(&[half.clone(), half], 2, "boot");
+        let (chunks, _) = chunk::pack(&[half.clone(), half], 2, "boot", Some(crate::time::Mono(0)));
         tree.insert(2_u64.to_be_bytes(), chunks[0].encode()).unwrap();
     }
     rig.queue.suspect("test".to_owned());
@@ -379,9 +431,13 @@ impl Rig {
     }
 
     fn with(path: &std::path::Path, table: &StoreTable) -> Rig {
+        Rig::by(path, table, Clock::real(), "boot")
+    }
+
+    fn by(path: &std::path::Path, table: &StoreTable, clock: Clock, boot: &str) -> Rig {
         let (sender, notices) = channel();
         let tell = move |body| sender.send(body).is_ok();
-        let boot = "boot".to_owned();
+        let boot = boot.to_owned();
         let (too_late, late) = channel();
         // The first two times nobody has room for it: it must come again.
         let refusals = std::sync::atomic::AtomicU64::new(2);
@@ -393,7 +449,7 @@ impl Rig {
             }
             too_late.send(kept).is_ok()
         };
-        let (store, kept) = start(table, path.to_owned(), boot, Clock::real(), tell, restore);
+        let (store, kept) = start(table, path.to_owned(), boot, clock, tell, restore);
         Rig { queue: store.queue(), store, kept, notices, late }
     }
 

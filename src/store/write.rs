@@ -10,6 +10,7 @@ use super::numbers;
 use super::open::Opened;
 use super::queue::Removal;
 use crate::record::{Body, Lane, Record};
+use crate::time::Mono;
 
 /// Removed at once when a lane meets its bound, as a share of the bound: one gap record then tells
 /// of many records instead of each commit making one.
@@ -32,6 +33,9 @@ pub struct Write<'a> {
     pub opened: &'a Opened,
     pub outcome: Outcome,
     pub gaps: Vec<Body>,
+    pub boot: &'a str,
+    /// Since when the wall clock has been good.
+    pub good_since: Option<Mono>,
 }
 
 impl Write<'_> {
@@ -97,9 +101,10 @@ impl Write<'_> {
         Ok(())
     }
 
-    pub fn append(&mut self, lane: Lane, records: &[Record], boot: &str) -> Result<(), String> {
+    pub fn append(&mut self, lane: Lane, records: &[Record]) -> Result<(), String> {
         let at = lane as usize;
-        let (chunks, refused) = chunk::pack(records, self.outcome.next[at], boot);
+        let (chunks, refused) =
+            chunk::pack(records, self.outcome.next[at], self.boot, self.good_since);
         for chunk in chunks {
             let key = chunk.first.to_be_bytes();
             let value = chunk.encode();

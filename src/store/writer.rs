@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::chunk::Chunk;
+use super::clocks::Clocks;
 use super::left::Left;
 use super::note::Note;
 use super::numbers;
@@ -25,7 +26,7 @@ use super::{First, LaneStatus, Shared, Tide, Trees, lock};
 use crate::config::StoreTable;
 use crate::gateway::{Kept, Ticket};
 use crate::record::{Body, Lane, Record, Span};
-use crate::time::{Clock, Wall};
+use crate::time::{Clock, Mono};
 
 /// First and longest wait before a store that could not be opened or written is tried again. Most
 /// faults pass at once or need a person.
@@ -121,6 +122,8 @@ impl Writer {
             match self.parts.queue.take(gather, IDLE) {
                 Taken::Batch(batch) => self.commit(batch),
                 Taken::Suspected(why) => self.suspected(&why),
+                // A clock that became good is kept even where nothing else happens.
+                Taken::Nothing if self.clock_news().is_some() => self.commit(Batch::default()),
                 Taken::Nothing => (),
                 Taken::Stopped => return self.close(),
             }
@@ -206,6 +209,7 @@ impl Writer {
         self.parts.queue.forget_suspicion();
         let trees = Trees { epoch: opened.epoch, lanes: opened.lanes.clone() };
         *lock(&self.parts.shared.trees) = Some(trees);
+        *lock(&self.parts.shared.clocks) = std::mem::take(&mut opened.clocks);
         let epoch = format!("{:016x}", opened.epoch);
         self.opened = Some(opened);
         tracing::info!(epoch, next = ?self.mark.committed, "store: open");
@@ -258,6 +262,14 @@ impl Writer {
         }
     }
 
+    /// The boots' clocks, where there is something new to keep of them.
+    fn clock_news(&self) -> Option<Clocks> {
+        self.parts.clock.good_since()?;
+        let offset_ms = self.parts.clock.now().offset_ms();
+        let mut clocks = lock(&self.parts.shared.clocks).clone();
+        clocks.note(&self.parts.boot, offset_ms).then_some(clocks)
+    }
+
     /// Everything up to and with the barrier.
     fn write(&mut self, batch: &mut Batch) -> Result<Outcome, String> {
         open::enough_room(&self.parts.path)?;
@@ -266,7 +278,8 @@ impl Writer {
         count_delivered(opened, &batch.removals, &mut self.left)?;
         let (next, bytes, left) = (self.mark.committed, self.bytes, self.left.clone());
         let outcome = Outcome { next, bytes, left, given_up: [0; 3] };
-        let mut write = Write { opened, outcome, gaps: Vec::new() };
+        let (boot, good_since) = (self.parts.boot.as_str(), self.parts.clock.good_since());
+        let mut write = Write { opened, outcome, gaps: Vec::new(), boot, good_since };
         // What was ordered for a store before this one would hit others' numbers here.
         for removal in batch.removals.iter().filter(|r| r.epoch == opened.epoch) {
             write.remove(removal)?;
@@ -284,7 +297,7 @@ impl Writer {
                 write.bound(lane, self.bytes_max[lane as usize])?;
             }
             let records = batch.lanes[lane as usize].make_contiguous();
-            write.append(lane, records, &self.parts.boot)?;
+            write.append(lane, records)?;
             if lane != Lane::Alarms {
                 write.bound(lane, self.bytes_max[lane as usize])?;
             }
@@ -292,7 +305,7 @@ impl Writer {
             if lane == Lane::Alarms {
                 let gaps = std::mem::take(&mut write.gaps).into_iter();
                 let gaps: Vec<_> = gaps.map(|gap| Record::new(lane, now, gap)).collect();
-                write.append(lane, &gaps, &self.parts.boot)?;
+                write.append(lane, &gaps)?;
             }
         }
         for (key, value) in &batch.kept {
@@ -304,7 +317,15 @@ impl Writer {
         }
         write.numbers(self.mark.committed, self.bytes, &self.left)?;
         let outcome = write.outcome;
+        let clocks = self.clock_news();
+        if let Some(clocks) = &clocks {
+            let kept = opened.meta.insert(open::CLOCKS, clocks.encode());
+            kept.map_err(|error| error.to_string())?;
+        }
         opened.db.flush().map_err(|error| error.to_string())?;
+        if let Some(clocks) = clocks {
+            *lock(&self.parts.shared.clocks) = clocks;
+        }
         Ok(outcome)
     }
 
@@ -421,7 +442,12 @@ impl Writer {
                 records: head.as_ref().map_or(0, |(first, _)| next.saturating_sub(*first)),
                 bytes: self.bytes[at],
                 bytes_max: self.bytes_max[at],
-                oldest_at: head.and_then(|(_, at)| at),
+                oldest_at: head.as_ref().and_then(|(_, chunk)| chunk.as_ref()).map(|chunk| {
+                    chunk.recorded_at(lock(&self.parts.shared.clocks).offset_ms(&chunk.boot))
+                }),
+                oldest_mono: head
+                    .and_then(|(_, chunk)| chunk.filter(|chunk| chunk.boot == self.parts.boot))
+                    .and_then(|chunk| Some(Mono(chunk.mono_ms()?.saturating_mul(1_000_000)))),
                 next,
                 dropped: self.dropped[at],
             };
@@ -441,9 +467,9 @@ fn waiting(note: Note) -> Vec<Span> {
     spans.into_iter().flatten().collect()
 }
 
-/// A lane's first number and when it was recorded.
-fn head(tree: &sled::Tree) -> Result<Option<(u64, Option<Wall>)>, sled::Error> {
+/// A lane's first number and chunk.
+fn head(tree: &sled::Tree) -> Result<Option<(u64, Option<Chunk>)>, sled::Error> {
     let Some((key, value)) = tree.first()? else { return Ok(None) };
     let first = u64::from_be_bytes(key.as_ref().try_into().unwrap_or([0; 8]));
-    Ok(Some((first, Chunk::decode(first, &value).map(|chunk| chunk.at))))
+    Ok(Some((first, Chunk::decode(first, &value))))
 }

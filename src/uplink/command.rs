@@ -94,7 +94,12 @@ pub fn address(publish: &Publish, base: &str) -> Reply {
 /// # Errors
 ///
 /// What is wrong with it, for the reply.
-pub fn parse(publish: &Publish, base: &str, site: &Site, now: Wall) -> Result<Command, Fault> {
+pub fn parse(
+    publish: &Publish,
+    base: &str,
+    site: &Site,
+    now: Option<Wall>,
+) -> Result<Command, Fault> {
     if publish.topic.as_ref() != format!("{base}/commands/closures").as_bytes() {
         return Err(fault("unknown_command", "commands go to commands/closures"));
     }
@@ -111,8 +116,17 @@ pub fn parse(publish: &Publish, base: &str, site: &Site, now: Wall) -> Result<Co
         .expires_at
         .parse()
         .map_err(|_| fault("malformed", "expires_at is not a time such as 2026-01-31T08:00:00Z"))?;
-    if expires.as_millisecond() <= now.0 {
-        return Err(fault("expired", format!("it expired at {expires}, now it is {now}")));
+    match now {
+        Some(now) if expires.as_millisecond() <= now.0 => {
+            return Err(fault("expired", format!("it expired at {expires}, now it is {now}")));
+        }
+        // The broker's clock serves as well: it throws a message away that outlives its expiry.
+        None if !expires_by_itself(publish) => {
+            let why = "this clock is not synchronised, so that expires_at cannot be judged; send \
+                       it with a message expiry, or ask on the spot";
+            return Err(fault("clock_unsure", why));
+        }
+        Some(_) | None => (),
     }
     judge(order, site)
 }
@@ -172,6 +186,10 @@ fn refused(refusal: &Refusal) -> Fault {
     }
 }
 
+fn expires_by_itself(publish: &Publish) -> bool {
+    publish.properties.as_ref().is_some_and(|all| all.message_expiry_interval.is_some())
+}
+
 fn is_id(id: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     !id.is_empty() && id.len() <= 64 && id.chars().all(plain)
@@ -196,7 +214,7 @@ pub mod tests {
     use crate::site::{Scope, Target};
 
     const BASE: &str = "parkway/s";
-    const NOW: Wall = Wall(1_700_000_000_000);
+    const NOW: Option<Wall> = Some(Wall(1_700_000_000_000));
     const GOOD: &str = r#"{"id":"c1","expires_at":"2030-01-01T00:00:00Z","action":"close",
         "target":"g01","reason":"smoke","by":"desk","for_s":600}"#;
 
@@ -250,6 +268,26 @@ pub mod tests {
         let mut elsewhere = message(GOOD);
         elsewhere.topic = "parkway/s/commands/reboot".into();
         assert_eq!(parse(&elsewhere, BASE, &site(), NOW).unwrap_err().code, "unknown_command");
+    }
+
+    /// Nothing that may be old is carried out by a clock that cannot tell.
+    #[test]
+    fn an_unsure_clock_takes_only_what_the_broker_lets_expire() {
+        let stale = GOOD.replace("2030", "2020");
+        for (interval, now, payload, code) in [
+            (None, None, GOOD, Some("clock_unsure")),
+            (Some(60), None, GOOD, None),
+            (None, NOW, GOOD, None),
+            (Some(60), NOW, &stale, Some("expired")),
+        ] {
+            let mut publish = message(payload);
+            publish.properties = Some(PublishProperties {
+                message_expiry_interval: interval,
+                ..PublishProperties::default()
+            });
+            let refused = parse(&publish, BASE, &site(), now).err().map(|fault| fault.code);
+            assert_eq!(refused, code, "{interval:?} {now:?}");
+        }
     }
 
     #[test]

@@ -16,16 +16,21 @@ use crate::site::{Face, Turn};
 use crate::store::{self, chunk};
 use crate::time::{Mono, Now, Wall};
 
+const GOOD: Option<Mono> = Some(Mono(0));
+
 #[test]
 fn every_record_is_as_its_lane_says() {
     let mut seen = BTreeSet::new();
     for lane in Lane::ALL {
         let records: Vec<Record> =
             samples().into_iter().filter(|(of, _)| *of == lane).map(record).collect();
-        let (chunks, refused) = chunk::pack(&records, 120, "0b6c2f3e-9d3a-4f43-8c53-1f0e8f0b7c11");
+        let (chunks, refused) =
+            chunk::pack(&records, 120, "0b6c2f3e-9d3a-4f43-8c53-1f0e8f0b7c11", GOOD);
         assert_eq!(refused, 0);
         let validator = schema(lane.name());
         for chunk in chunks {
+            let stamps = chunk.json.matches("\"at\":").count();
+            assert_eq!(stamps, chunk.count as usize, "a key stands twice: {}", chunk.json);
             let message = envelope("jfb-edge-1", 0x1f, lane, &chunk);
             let message: Value = serde_json::from_str(&message).unwrap();
             agrees(&validator, &message);
@@ -38,6 +43,28 @@ fn every_record_is_as_its_lane_says() {
         }
     }
     assert_eq!(seen, variants(), "left: with a sample; right: variants of Body");
+}
+
+/// What an unsure clock stamped goes by the same schema, as it is and put right.
+#[test]
+fn the_clocks_quality_is_as_the_schemas_say() {
+    for lane in Lane::ALL {
+        let records: Vec<Record> =
+            samples().into_iter().filter(|(of, _)| *of == lane).map(record).collect();
+        let validator = schema(lane.name());
+        let (chunks, _) = chunk::pack(&records, 1, "boot", None);
+        for chunk in chunks {
+            for clock in ["unsure", "corrected", "guessed"] {
+                let mut chunk = chunk.clone();
+                let marks = "\"clock\":\"unsure\"";
+                assert!(chunk.json.contains(marks));
+                chunk.json = chunk.json.replace(marks, &format!("\"clock\":\"{clock}\""));
+                let message = envelope("jfb-edge-1", 0x1f, lane, &chunk);
+                let message: Value = serde_json::from_str(&message).unwrap();
+                assert_eq!(validator.is_valid(&message), clock != "guessed", "{message}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -92,8 +119,8 @@ fn state_is_as_its_topics_say() {
     status.lanes[0].oldest_at = Some(Wall(0));
     let degraded =
         store::Status { degraded: Some("no disk".to_owned()), ..store::Status::default() };
-    for status in [status, degraded] {
-        let presence = stamped(&Presence::new("jfb-edge-1", "boot", &status), now);
+    for (status, good) in [(status, true), (degraded, false)] {
+        let presence = stamped(&Presence::new("jfb-edge-1", "boot", &status, good), now);
         agrees(&schema("state-gateway"), &serde_json::from_str(&presence).unwrap());
     }
     for clean in [true, false] {
@@ -138,7 +165,7 @@ fn commands_are_as_their_schema_says() {
     let mut taken = 0;
     for case in cases {
         let publish = command::tests::message(&case.to_string());
-        let parsed = command::parse(&publish, "parkway/s", &site, Wall(1_700_000_000_000));
+        let parsed = command::parse(&publish, "parkway/s", &site, Some(Wall(1_700_000_000_000)));
         // The schema cannot check a time or know the targets.
         let beyond = parsed.as_ref().is_err_and(|fault| {
             fault.code == "unknown_target" || fault.message.starts_with("expires_at is")
@@ -281,6 +308,9 @@ fn alarms() -> Vec<(Lane, Body)> {
         Body::KeptDropped { key: text("closure/g07"), why: text("no such place") },
         Body::LaneRefused { lane: Lane::Events, reason: text("QuotaExceeded") },
         Body::LaneAccepted { lane: Lane::Events },
+        Body::ClockStepped { by_ms: -86_400_000 },
+        Body::ClockUnsure { why: text("it is not synchronised") },
+        Body::ClockGood { unsure_s: 3_600 },
         Body::Gap { of: Lane::Events, count: 9, first: Some(1), last: Some(9), why: text("bound") },
         Body::Gap { of: Lane::Alarms, count: 9, first: None, last: None, why: text("stall") },
     ];

@@ -39,6 +39,7 @@ pub struct Presence {
     pub version: &'static str,
     pub boot: String,
     pub epoch: Option<String>,
+    pub clock: ClockState,
     pub store: StoreState,
     pub store_why: Option<String>,
     pub backlog: BTreeMap<&'static str, Waiting>,
@@ -49,6 +50,14 @@ pub struct Presence {
 pub enum StoreState {
     Ok,
     Degraded,
+}
+
+/// How far times of state can be believed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClockState {
+    Good,
+    Unsure,
 }
 
 /// One lane's backlog.
@@ -80,7 +89,7 @@ struct Stamped<'a, T> {
 }
 
 impl Presence {
-    pub fn new(gateway: &str, boot: &str, status: &store::Status) -> Presence {
+    pub fn new(gateway: &str, boot: &str, status: &store::Status, clock_good: bool) -> Presence {
         let lanes = Lane::ALL.into_iter().zip(&status.lanes);
         Presence {
             v: 1,
@@ -89,6 +98,7 @@ impl Presence {
             version: env!("CARGO_PKG_VERSION"),
             boot: boot.to_owned(),
             epoch: status.epoch.map(|epoch| format!("{epoch:016x}")),
+            clock: if clock_good { ClockState::Good } else { ClockState::Unsure },
             store: match status.degraded {
                 Some(_) => StoreState::Degraded,
                 None => StoreState::Ok,
@@ -100,7 +110,7 @@ impl Presence {
 
     /// Whether something changed that is told without delay.
     fn turned(&self, before: &Presence) -> bool {
-        (self.store, &self.epoch) != (before.store, &before.epoch)
+        (self.store, self.clock, &self.epoch) != (before.store, before.clock, &before.epoch)
     }
 }
 

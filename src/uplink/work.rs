@@ -257,7 +257,9 @@ impl Worker {
     fn send_state(&mut self, link: &mut Link) {
         let at = self.parts.clock.now();
         let status = self.parts.store.status();
-        let presence = Presence::new(&self.parts.site.gateway, &self.parts.boot, &status);
+        let clock_good = self.parts.clock.good_since().is_some();
+        let Parts { site, boot, .. } = &self.parts;
+        let presence = Presence::new(&site.gateway, boot, &status, clock_good);
         let mut sent = u64::from(self.board.send_presence(link, &self.base, at, presence));
         let picture = self.pictures.borrow_and_update().clone();
         sent += self.board.send(link, &self.base, Instant::now(), &picture);
@@ -393,7 +395,8 @@ impl Worker {
     /// Checks a command and puts it to the owner; the answer comes back through the loop.
     fn command(&mut self, publish: &Publish) {
         let mut reply = command::address(publish, &self.base);
-        let now = self.parts.clock.now().wall;
+        let clock = &self.parts.clock;
+        let now = clock.good_since().map(|_| clock.now().wall);
         let parsed = command::parse(publish, &self.base, &self.parts.site, now);
         let room = self.commands.clone().try_acquire_owned();
         let (command, room) = match (parsed, room) {

@@ -1,4 +1,4 @@
-"""The tests' programs in C: a load whose own time does not count, and a disk that stalls."""
+"""The tests' programs in C: a load whose time does not count, a stalling disk, a wrong clock."""
 
 import pathlib
 import subprocess
@@ -64,3 +64,23 @@ class Stall:
         new = self.file.with_suffix(".new")
         new.write_text(str(milliseconds))
         new.rename(self.file)
+
+
+class WallClock:
+    """`shift.c`: a wall clock that shows what it is told to, for a daemon that starts after."""
+
+    def __init__(self, folder, daemon):
+        self.file, self.good = pathlib.Path(folder) / "shift-s", daemon.site.clock_file
+        self.off_by(0)
+        shim = build(folder, "shift", "-shared", "-fPIC", libraries=["-ldl"])
+        daemon.environment |= {"LD_PRELOAD": str(shim), "SHIFT_FILE": str(self.file)}
+
+    def off_by(self, seconds):
+        new = self.file.with_suffix(".new")
+        new.write_text(str(int(seconds)))
+        new.rename(self.file)
+
+    def synchronise(self):
+        """As a time service does: it sets the clock, and then says so."""
+        self.off_by(0)
+        self.good.touch()

@@ -80,6 +80,7 @@ class Site:
     token: str = None
     period_ms: int = PERIOD_MS
     profiles: str = None
+    own_clock: bool = False  # else the machine's is taken as it is
     broker_at: str = "broker"  # "mosquitto": past the relay
 
     def __post_init__(self):
@@ -98,6 +99,11 @@ class Site:
     @property
     def config(self):
         return self.folder / "parkway.toml"
+
+    @property
+    def clock_file(self):
+        """There once its clock is synchronised."""
+        return self.folder / "synchronized"
 
     def bays_of(self, garage):
         return sum(zone.bays for zone in self.zones if zone.garage == garage)
@@ -126,6 +132,8 @@ class Site:
                                      password=self.folder / "password",
                                      ack_timeout_s=self.ack_timeout_s))
         parts.append(f'[store]\npath = "{self.store}"\ncommit_ms = {COMMIT_MS}\n')
+        trust = f'file = "{self.clock_file}"' if self.own_clock else 'trust = "always"'
+        parts.append(f"[clock]\n{trust}\n")
         listen = self.http or f"127.0.0.1:{self.ports['http']}"
         parts.append(f'[http]\nlisten = "{listen}"\n')
         if self.token:

@@ -112,6 +112,7 @@ pub fn weave(
         mqtt: main.mqtt,
         http: main.http,
         log: main.log,
+        clock: main.clock,
     })
 }
 
