@@ -1,181 +1,202 @@
-//! The city's side: an MQTT broker in this process, a listener that counts what arrives, and a
-//! relay in front of it that plays the mobile network.
+//! The city's MQTT 5 broker: small, in this process, and cut off while the demo's network is down.
 //!
-//! The broker itself never goes away, for rumqttd cannot be stopped; an outage is the relay
-//! dropping every connection and every attempt at one. What the listener counts comes from the
-//! broker's inside and so is what a consumer in the city would get, outage or not.
+//! It takes messages at QoS 0 and 1, keeps what is retained, publishes wills, and passes on at
+//! QoS 0. There are no sessions to resume and no rights: nobody but the demo's gateway comes here.
+//! The packets are those of rumqttc; the tests of the uplink use mosquitto.
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use rumqttd::{Broker, Config, ConnectionSettings, Notification, RouterConfig, ServerSettings};
-use serde::Deserialize;
+use rumqttc::v5::mqttbytes::v5::{
+    Codec, ConnAck, ConnectReturnCode, LastWill, Packet, PingResp, PubAck, Publish, SubAck,
+    SubscribeReasonCode, UnsubAck, UnsubAckReason,
+};
+use rumqttc::v5::mqttbytes::{QoS, matches};
+use tokio::io::AsyncWriteExt;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
+use tokio_stream::StreamExt;
+use tokio_util::bytes::BytesMut;
+use tokio_util::codec::FramedRead;
 
-/// What arrived on one lane.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Lane {
-    pub messages: u64,
-    /// Records, each once.
-    pub records: u64,
-    /// Records that came again.
-    pub repeats: u64,
-    /// Records that a later one overtook: lost, unless the gateway said so in a gap record.
-    pub missing: u64,
-    next: u64,
+use super::arrived::Arrived;
+use super::lock;
+
+/// The largest packet: above the gateway's largest message.
+const PACKET_BYTES_MAX: u32 = 1 << 20;
+/// Messages a slow subscriber may be behind; then the oldest are lost to it.
+const BEHIND_MAX: usize = 1_000;
+
+/// What all connections share.
+#[derive(Clone)]
+struct Hub {
+    arrived: Arc<Mutex<Arrived>>,
+    retained: Arc<Mutex<BTreeMap<String, Publish>>>,
+    news: broadcast::Sender<Publish>,
 }
 
-/// What arrived at the broker.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Arrived {
-    pub lanes: BTreeMap<String, Lane>,
-    /// Messages of the current state.
-    pub state: u64,
-    /// Messages that are not what the gateway promises to send.
-    pub malformed: u64,
-}
-
-/// What is read of a message on a lane.
-#[derive(Deserialize)]
-struct Chunk {
-    epoch: String,
-    lane: String,
-    first: u64,
-    last: u64,
-    records: Vec<serde_json::Value>,
-}
-
-impl Arrived {
-    /// Counts a message.
-    fn take(&mut self, topic: &str, payload: &[u8]) {
-        if topic.contains("/state/") {
-            self.state += 1;
-            return;
-        }
-        let chunk = serde_json::from_slice::<Chunk>(payload);
-        let whole = |chunk: &Chunk| {
-            let length = chunk.records.len() as u64;
-            topic.ends_with(&format!("/{}", chunk.lane))
-                && !chunk.epoch.is_empty()
-                && chunk.last.checked_sub(chunk.first).is_some_and(|gap| gap + 1 == length)
-        };
-        let Some(chunk) = chunk.ok().filter(whole) else {
-            self.malformed += 1;
-            return;
-        };
-        // The demo's gateway has one store for its life, so one epoch.
-        let lane = self.lanes.entry(chunk.lane).or_default();
-        let first_ever = lane.messages == 0;
-        lane.messages += 1;
-        let expected = if first_ever { chunk.first } else { lane.next };
-        lane.repeats += expected.min(chunk.last + 1).saturating_sub(chunk.first);
-        lane.missing += chunk.first.saturating_sub(expected);
-        lane.records += (chunk.last + 1).saturating_sub(expected.max(chunk.first));
-        lane.next = expected.max(chunk.last + 1);
-    }
-
-    pub fn repeats(&self) -> u64 {
-        self.lanes.values().map(|lane| lane.repeats).sum()
-    }
-
-    pub fn missing(&self) -> u64 {
-        self.lanes.values().map(|lane| lane.missing).sum()
-    }
-}
-
-/// Starts the broker and the listener, on threads of their own that live as long as the process.
-///
-/// # Errors
-///
-/// No port can be had, or the broker's router refuses the listener.
-pub fn start() -> io::Result<(SocketAddr, Arc<Mutex<Arrived>>)> {
-    // rumqttd binds by itself and does not tell where, so a free port is found for it.
-    let listen = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-    let mut broker = Broker::new(config(listen));
-    let (mut ask, mut inbox) = broker.link("demo-city").map_err(io::Error::other)?;
-    ask.subscribe("parkway/#").map_err(io::Error::other)?;
-    let arrived = Arc::new(Mutex::new(Arrived::default()));
-    let counted = arrived.clone();
-    std::thread::Builder::new().name("demo-broker".to_owned()).spawn(move || {
-        if let Err(error) = broker.start() {
-            eprintln!("the demo's broker ended: {error}");
-        }
-    })?;
-    std::thread::Builder::new().name("demo-city".to_owned()).spawn(move || {
-        // `ask` is what keeps the subscription.
-        let _ask = ask;
-        while let Ok(notification) = inbox.recv() {
-            match notification {
-                Some(Notification::Forward(forward)) => {
-                    let topic = String::from_utf8_lossy(&forward.publish.topic).into_owned();
-                    super::lock(&counted).take(&topic, &forward.publish.payload);
-                }
-                // The router paused after a burst; it goes on when told that we are ready.
-                Some(Notification::Unschedule) if inbox.ready().is_err() => break,
-                Some(_) | None => (),
-            }
-        }
-    })?;
-    Ok((listen, arrived))
-}
-
-fn config(listen: SocketAddr) -> Config {
-    let connections = ConnectionSettings {
-        connection_timeout_ms: 5_000,
-        max_payload_size: 1 << 20,
-        max_inflight_count: 100,
-        auth: None,
-        external_auth: None,
-        dynamic_filters: true,
-    };
-    let server = ServerSettings {
-        name: "demo".to_owned(),
-        listen,
-        tls: None,
-        next_connection_delay_ms: 1,
-        connections,
-    };
-    let router = RouterConfig {
-        max_connections: 100,
-        max_outgoing_packet_count: 1_000,
-        // A topic keeps at most 4 x 4 MiB, so a demo left alone over night stays small.
-        max_segment_size: 4 << 20,
-        max_segment_count: 4,
-        ..RouterConfig::default()
-    };
-    let v5 = Some(std::iter::once(("1".to_owned(), server)).collect());
-    Config { id: 0, router, v5, ..Config::default() }
-}
-
-/// Carries connections from `listener` to the broker while `up` is true.
+/// Answers every client on `listener` while `up` is true, and counts what they publish.
 ///
 /// # Errors
 ///
 /// The port cannot be listened on any more.
-pub async fn relay(
+pub async fn serve(
     listener: TcpListener,
-    broker: SocketAddr,
+    arrived: Arc<Mutex<Arrived>>,
     up: watch::Receiver<bool>,
 ) -> io::Result<()> {
+    let (news, _) = broadcast::channel(BEHIND_MAX);
+    let hub = Hub { arrived, retained: Arc::default(), news };
     loop {
         let (stream, _) = listener.accept().await?;
-        let up = up.clone();
         if *up.borrow() {
-            tokio::spawn(carry(stream, broker, up));
+            tokio::spawn(attend(stream, hub.clone(), up.clone()));
         }
     }
 }
 
-async fn carry(mut from: TcpStream, broker: SocketAddr, mut up: watch::Receiver<bool>) {
-    let Ok(mut to) = TcpStream::connect(broker).await else { return };
+/// One connection, from its CONNECT to its end; where that was no DISCONNECT, its will follows.
+async fn attend(stream: TcpStream, hub: Hub, mut up: watch::Receiver<bool>) {
     // Small acknowledgements must not wait for company.
-    let _ = (from.set_nodelay(true), to.set_nodelay(true));
+    let _ = stream.set_nodelay(true);
+    let (from, to) = stream.into_split();
+    let codec = Codec {
+        max_incoming_size: Some(PACKET_BYTES_MAX),
+        max_outgoing_size: Some(PACKET_BYTES_MAX),
+    };
+    let mut from = FramedRead::new(from, codec);
+    let Some(Ok(Packet::Connect(_, mut will, _))) = from.next().await else { return };
+    let mut client = Client { hub, to, filters: Vec::new() };
     tokio::select! {
-        _ = tokio::io::copy_bidirectional(&mut from, &mut to) => (),
+        // A connection that breaks is an end like any other.
+        _ = client.talk(&mut from, &mut will) => (),
         _ = up.wait_for(|up| !up) => (),
+    }
+    if let Some(will) = will {
+        let topic = String::from_utf8_lossy(&will.topic).into_owned();
+        let mut said = Publish::new(topic, QoS::AtMostOnce, will.message, None);
+        said.retain = will.retain;
+        client.hub.publish(said);
+    }
+}
+
+/// A connected client.
+struct Client {
+    hub: Hub,
+    to: OwnedWriteHalf,
+    filters: Vec<String>,
+}
+
+impl Client {
+    async fn talk(
+        &mut self,
+        from: &mut FramedRead<OwnedReadHalf, Codec>,
+        will: &mut Option<LastWill>,
+    ) -> io::Result<()> {
+        let mut news = self.hub.news.subscribe();
+        let code = ConnectReturnCode::Success;
+        self.say(Packet::ConnAck(ConnAck { session_present: false, code, properties: None }))
+            .await?;
+        loop {
+            tokio::select! {
+                packet = from.next() => match packet {
+                    Some(Ok(Packet::Disconnect(_))) => {
+                        *will = None;
+                        return Ok(());
+                    }
+                    Some(Ok(packet)) => self.take(packet).await?,
+                    Some(Err(error)) => return Err(io::Error::other(error)),
+                    None => return Ok(()),
+                },
+                message = news.recv() => match message {
+                    Ok(message) => self.forward(&message, false).await?,
+                    Err(broadcast::error::RecvError::Lagged(_)) => (),
+                    Err(broadcast::error::RecvError::Closed) => return Ok(()),
+                },
+            }
+        }
+    }
+
+    async fn take(&mut self, packet: Packet) -> io::Result<()> {
+        match packet {
+            Packet::Publish(message) => {
+                let answer = match message.qos {
+                    QoS::AtMostOnce => None,
+                    QoS::AtLeastOnce => Some(Packet::PubAck(PubAck::new(message.pkid, None))),
+                    QoS::ExactlyOnce => return Err(io::Error::other("QoS 2 is not served")),
+                };
+                self.hub.publish(message);
+                match answer {
+                    Some(answer) => self.say(answer).await,
+                    None => Ok(()),
+                }
+            }
+            Packet::Subscribe(asked) => {
+                let filters: Vec<String> = asked.filters.into_iter().map(|f| f.path).collect();
+                let granted = SubscribeReasonCode::Success(QoS::AtMostOnce);
+                let return_codes = vec![granted; filters.len()];
+                self.say(Packet::SubAck(SubAck {
+                    pkid: asked.pkid,
+                    return_codes,
+                    properties: None,
+                }))
+                .await?;
+                self.filters.extend(filters.iter().cloned());
+                self.tell_retained(&filters).await
+            }
+            Packet::Unsubscribe(asked) => {
+                self.filters.retain(|filter| !asked.filters.contains(filter));
+                let reasons = vec![UnsubAckReason::Success; asked.filters.len()];
+                self.say(Packet::UnsubAck(UnsubAck { pkid: asked.pkid, reasons, properties: None }))
+                    .await
+            }
+            Packet::PingReq(_) => self.say(Packet::PingResp(PingResp)).await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn tell_retained(&mut self, filters: &[String]) -> io::Result<()> {
+        let retained: Vec<Publish> = {
+            let retained = lock(&self.hub.retained);
+            let wanted = |topic: &str| filters.iter().any(|filter| matches(topic, filter));
+            retained.iter().filter(|(topic, _)| wanted(topic)).map(|(_, m)| m.clone()).collect()
+        };
+        for message in retained {
+            self.forward(&message, true).await?;
+        }
+        Ok(())
+    }
+
+    async fn forward(&mut self, message: &Publish, retain: bool) -> io::Result<()> {
+        let topic = String::from_utf8_lossy(&message.topic).into_owned();
+        if !self.filters.iter().any(|filter| matches(&topic, filter)) {
+            return Ok(());
+        }
+        let mut copy = Publish::new(topic, QoS::AtMostOnce, message.payload.clone(), None);
+        copy.retain = retain;
+        self.say(Packet::Publish(copy)).await
+    }
+
+    async fn say(&mut self, packet: Packet) -> io::Result<()> {
+        let mut bytes = BytesMut::new();
+        packet.write(&mut bytes, Some(PACKET_BYTES_MAX)).map_err(io::Error::other)?;
+        self.to.write_all(&bytes).await
+    }
+}
+
+impl Hub {
+    fn publish(&self, message: Publish) {
+        let topic = String::from_utf8_lossy(&message.topic).into_owned();
+        lock(&self.arrived).take(&topic, &message.payload);
+        if message.retain && message.payload.is_empty() {
+            lock(&self.retained).remove(&topic);
+        } else if message.retain {
+            lock(&self.retained).insert(topic, message.clone());
+        }
+        // Nobody subscribed is no fault.
+        let _ = self.news.send(message);
     }
 }
 
@@ -183,36 +204,21 @@ async fn carry(mut from: TcpStream, broker: SocketAddr, mut up: watch::Receiver<
 mod tests {
     use std::time::Duration;
 
-    use rumqttc::v5::mqttbytes::QoS;
-    use rumqttc::v5::mqttbytes::v5::{LastWill, Packet, PubAckReason};
+    use std::net::SocketAddr;
+
+    use rumqttc::v5::mqttbytes::v5::PubAckReason;
     use rumqttc::v5::{AsyncClient, Event, EventLoop, MqttOptions};
     use tokio::time::timeout;
 
     use super::*;
 
-    #[test]
-    fn repeats_and_losses_are_told_apart() {
-        let mut arrived = Arrived::default();
-        for (first, last) in [(5, 7), (8, 9), (8, 12), (5, 12), (15, 15), (16, 17)] {
-            arrived.take("parkway/x/events", chunk("events", first, last).as_bytes());
-        }
-        let lane = arrived.lanes["events"];
-        assert_eq!((lane.records, lane.repeats, lane.missing), (11, 10, 2), "{lane:?}");
-        for payload in ["{}", "x", &chunk("alarms", 1, 2), &chunk("events", 3, 2)] {
-            arrived.take("parkway/x/events", payload.as_bytes());
-        }
-        assert_eq!(arrived.malformed, 4);
-        arrived.take("parkway/x/state/gateway", b"{}");
-        assert_eq!(arrived.state, 1);
-    }
-
     #[tokio::test]
-    async fn mqtt_5_passes_the_relay_and_an_outage_cuts_it() {
-        let (broker, arrived) = start().expect("a port is free");
+    async fn it_takes_keeps_and_passes_on_and_an_outage_cuts_it() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let door = listener.local_addr().expect("it is bound");
         let (switch, up) = watch::channel(true);
-        tokio::spawn(relay(listener, broker, up));
+        let arrived = Arc::new(Mutex::new(Arrived::default()));
+        tokio::spawn(serve(listener, arrived.clone(), up));
 
         let will = LastWill::new("parkway/x/state/gateway", "gone", QoS::AtLeastOnce, true, None);
         let (gateway, mut wire) = connect("gateway", door, Some(will)).await;

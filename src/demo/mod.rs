@@ -5,9 +5,10 @@
 //! between them is `parkway run` as a process of its own. `world.rs` is the pure model of cars and
 //! bays; all other files are thin. Nothing here is part of what is shipped.
 //!
-//! Threads: devices, drivers, broker and listener have one each; this file's own runs the relay,
-//! watches the gateway and draws the screen.
+//! Threads: devices and drivers have one each; this file's own runs the broker, watches the gateway
+//! and draws the screen.
 
+mod arrived;
 mod broker;
 mod child;
 mod devices;
@@ -31,7 +32,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
-use self::broker::Arrived;
+use self::arrived::Arrived;
 use self::child::{Folder, Gateway};
 use self::devices::Devices;
 use self::drivers::{Drivers, Seen};
@@ -165,17 +166,17 @@ impl Stage {
                 eprintln!("the demo's devices ended: {error}");
             }
         })?;
-        let (broker, arrived) = broker::start()?;
-        let relay = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        let relayed = relay.local_addr()?;
+        let city = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let broker = city.local_addr()?;
+        let arrived = Arc::new(Mutex::new(Arrived::default()));
         let (network, up) = watch::channel(true);
-        tokio::spawn(broker::relay(relay, broker, up));
+        tokio::spawn(broker::serve(city, arrived.clone(), up));
         let http = http_address(options.http)?;
         let lines = (0..).map(LineIx).zip(&site.lines);
         let wiring = Wiring {
             endpoints: lines.map(|(ix, line)| (line.id.clone(), devices.endpoint(ix))).collect(),
             http,
-            broker: relayed,
+            broker,
             store: folder.path().join("store"),
             speed: options.speed,
         };

@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
-use super::broker::Arrived;
+use super::arrived::Arrived;
 use super::drivers::Seen;
 
 /// Everything that is shown at one instant.
