@@ -8,7 +8,7 @@
 use std::io::IsTerminal;
 use std::os::unix::fs::MetadataExt;
 
-use tracing_subscriber::filter::EnvFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, reload};
@@ -29,7 +29,7 @@ pub enum LogError {
 /// Changes the filter while running.
 #[derive(Clone, Debug)]
 pub struct LogControl {
-    filter: reload::Handle<EnvFilter, Registry>,
+    filter: reload::Handle<Targets, Registry>,
 }
 
 impl LogControl {
@@ -75,8 +75,6 @@ pub fn init(level: &str) -> Result<LogControl, LogError> {
     Ok(LogControl { filter: handle })
 }
 
-/// Strict, unlike `RUST_LOG`: a typing error must not silence the daemon. A bare level is ours
-/// alone: at debug the store's and the Modbus client's crates would say several lines a request.
 /// Whether a level is one, for those who only check a configuration.
 ///
 /// # Errors
@@ -86,7 +84,9 @@ pub fn judge(level: &str) -> Result<(), LogError> {
     parse(level).map(|_| ())
 }
 
-fn parse(level: &str) -> Result<EnvFilter, LogError> {
+/// Strict, unlike `RUST_LOG`: a typing error must not silence the daemon. A bare level is ours
+/// alone: at debug the store's and the Modbus client's crates would say several lines a request.
+fn parse(level: &str) -> Result<Targets, LogError> {
     let bad = |why: String| LogError::BadLevel { level: level.to_owned(), why };
     if level.trim().is_empty() {
         return Err(bad("it is empty".to_owned()));
@@ -103,7 +103,7 @@ fn parse(level: &str) -> Result<EnvFilter, LogError> {
         [bare @ ("info" | "debug" | "trace")] => format!("warn,parkway={bare}"),
         _ => parts.join(","),
     };
-    EnvFilter::builder().parse(filter).map_err(|error| bad(error.to_string()))
+    filter.parse().map_err(|error: tracing_subscriber::filter::ParseError| bad(error.to_string()))
 }
 
 /// systemd says in `JOURNAL_STREAM` which socket leads to the journal. Only where that is our
@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn the_filter_changes_while_running_and_a_bad_one_changes_nothing() {
-        let (_layer, handle) = reload::Layer::<EnvFilter, Registry>::new(parse("info").unwrap());
+        let (_layer, handle) = reload::Layer::<Targets, Registry>::new(parse("info").unwrap());
         let control = LogControl { filter: handle };
         control.set("debug").unwrap();
         assert!(control.set("lots").is_err());

@@ -162,7 +162,9 @@ fn beside(place: &Place) -> String {
         let _ = writeln!(out, "           {} next {next}, {waiting} not delivered", lane.name());
     }
     if let Ok(text) = std::fs::read_to_string(place.folder.join("opening")) {
-        let _ = writeln!(out, "opening    {} starts did not end it", text.trim());
+        // In this boot, ever, and which boot: see `store::open`.
+        let ever = text.split_whitespace().nth(1).unwrap_or("1");
+        let _ = writeln!(out, "opening    {ever} starts did not end it");
     }
     asides(&place.folder, &mut out);
     out

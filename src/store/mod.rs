@@ -6,16 +6,19 @@
 //! what waits in bounded memory, and comes back. There is no second engine behind a trait: one
 //! set of tests holds sled to what is promised here.
 
+mod aside;
 pub mod barrier;
 pub mod chunk;
 mod clocks;
 mod copy;
+mod deaths;
 mod left;
 pub mod look;
 mod note;
 mod numbers;
 mod open;
 pub mod queue;
+mod segments;
 mod write;
 mod writer;
 

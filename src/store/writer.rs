@@ -14,12 +14,13 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use super::aside::Aside;
 use super::chunk::Chunk;
 use super::clocks::Clocks;
 use super::left::Left;
 use super::note::Note;
 use super::numbers;
-use super::open::{self, Aside, Folder, Opened};
+use super::open::{self, Folder, Opened};
 use super::queue::{Batch, Queue, Taken};
 use super::write::{Outcome, Write, count_delivered};
 use super::{First, LaneStatus, Shared, Tide, Trees, lock};
