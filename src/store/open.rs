@@ -534,17 +534,18 @@ mod tests {
         opened.epoch
     }
 
-    /// A store as a kill left it, filled and drained until its log cannot do without its snapshot:
+    /// A store as kills left it, filled and drained until its log cannot do without its snapshot:
     /// what an open one has on the disk is what a kill leaves.
     fn drained(path: &Path) -> u64 {
         let epoch = filled(path);
-        for round in 0..200_u32 {
-            let folder = Folder::take(path).unwrap();
+        let folder = Folder::take(path).unwrap();
+        for round in 0..400_u32 {
             let (opened, _) = folder.open(NOW).unwrap();
-            for n in 0..round * 10 {
+            let count = (round * 37) % 600;
+            for n in 0..count {
                 opened.lanes[1].insert(n.to_be_bytes(), vec![round as u8; 900]).unwrap();
             }
-            for n in 0..round * 10 {
+            for n in 0..count {
                 opened.lanes[1].remove(n.to_be_bytes()).unwrap();
             }
             opened.db.flush().unwrap();
@@ -556,9 +557,9 @@ mod tests {
             }
             drop(opened);
             folder.wait_for_the_last().unwrap();
-            if !segments::stands_alone(&killed.path().join("db")).unwrap() {
-                fs::remove_dir_all(path.join("db")).unwrap();
-                fs::rename(killed.keep(), path.join("db")).unwrap();
+            fs::remove_dir_all(path.join("db")).unwrap();
+            fs::rename(killed.keep(), path.join("db")).unwrap();
+            if !segments::stands_alone(&path.join("db/db")).unwrap() {
                 return epoch;
             }
         }
