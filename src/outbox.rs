@@ -61,11 +61,11 @@ pub enum Verdict {
 /// What the outbox orders.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Effect {
-    /// Publish the first chunk that begins in `from..before`, and answer with `Sent`, `Absent`,
+    /// Publish what begins first in `from..before`, and answer with `Sent`, `Absent`,
     /// `Unreadable` or `Busy` before anything else of that lane.
     Send { lane: Lane, token: u64, from: u64, before: u64 },
-    /// Delivered: remove it from the store.
-    Remove { lane: Lane, first: u64 },
+    /// Delivered: remove what begins in `first..=last` from the store.
+    Remove { lane: Lane, first: u64, last: u64 },
     /// Take a chunk that cannot be read out of the lane, and tell.
     PutAside { lane: Lane, first: u64 },
     /// Sending waits for removals to reach the disk: do not wait for a full commit interval.
@@ -140,6 +140,7 @@ struct Row {
 struct Flight {
     token: u64,
     first: u64,
+    last: u64,
     sent: Mono,
     taken: bool,
 }
@@ -263,7 +264,7 @@ impl Outbox {
             self.bucket.take(now, last - first + 1);
         }
         row.cursor = last + 1;
-        row.flight.push_back(Flight { token, first, sent: now, taken: false });
+        row.flight.push_back(Flight { token, first, last, sent: now, taken: false });
         if row.cursor >= row.backlog_end && row.next > row.cursor + self.limits.replay_per_s {
             // What gathered during a long drain is backlog as well.
             row.backlog_end = row.next;
@@ -297,7 +298,7 @@ impl Outbox {
         while row.flight.front().is_some_and(|flight| flight.taken) {
             let done = row.flight.pop_front().expect("looked at above");
             row.leaving.push_back(done.first);
-            effects.push(Effect::Remove { lane, first: done.first });
+            effects.push(Effect::Remove { lane, first: done.first, last: done.last });
         }
     }
 

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use common::{Daemon, Filled, copy, fill, record, spoil};
+use common::{Daemon, Filled, copy, fill, record, spoil, used};
 use parkway::config::StoreTable;
 use parkway::gateway::Ticket;
 use parkway::record::{Body, Lane};
@@ -41,6 +41,10 @@ fn every_number_is_delivered_or_told_after_any_damage() {
         copy(good.path(), dir.path());
         // Two of three in the log, which is nearly all of it.
         let other = usize::try_from(random >> 32).unwrap() % files.len();
+        // The first one loses its end in any case: few of the others leave a part.
+        if round == 0 {
+            random = used(&dir.path().join("db/db")) * 9 / 10;
+        }
         let file = if round % 3 < 2 { Path::new("db/db") } else { &files[other] };
         let path = dir.path().join(file);
         // In every fifth round the file breaks under a store that is open: reading it then fails,
@@ -151,10 +155,10 @@ impl Told {
         };
         let (mut from, mut moved) = (0, false);
         loop {
-            match self.store.read(epoch, lane, from, before) {
+            match self.store.read(epoch, lane, from, before, 0) {
                 Found::Chunk(chunk) => {
                     self.hear(lane, epoch, &chunk.json);
-                    self.store.remove(epoch, lane, chunk.first);
+                    self.store.remove(epoch, lane, chunk.first, chunk.first);
                     from = chunk.last + 1;
                 }
                 Found::Unreadable { first } => {

@@ -54,7 +54,7 @@ fn a_full_disk_passes() {
     let tide = *store.tide().borrow();
     let (epoch, before) = (tide.epoch.unwrap_or(0), tide.committed[Lane::Events as usize]);
     let (mut from, mut next) = (0, 1);
-    while let Found::Chunk(chunk) = store.read(epoch, Lane::Events, from, before) {
+    while let Found::Chunk(chunk) = store.read(epoch, Lane::Events, from, before, 0) {
         let lines: Vec<serde_json::Value> = serde_json::from_str(&chunk.json).unwrap();
         for line in lines {
             assert_eq!(line["seq"].as_u64(), Some(next));

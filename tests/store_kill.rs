@@ -50,10 +50,10 @@ fn child() {
             let tide = *store.tide().borrow();
             let before = tide.committed[Lane::Events as usize];
             let epoch = tide.epoch.unwrap_or(0);
-            if let Found::Chunk(chunk) = store.read(epoch, Lane::Events, head, before) {
+            if let Found::Chunk(chunk) = store.read(epoch, Lane::Events, head, before, usize::MAX) {
                 head = chunk.last + 1;
                 say(&format!("removing {} {}", chunk.first, chunk.last));
-                store.remove(epoch, Lane::Events, chunk.first);
+                store.remove(epoch, Lane::Events, chunk.first, chunk.last);
             }
         }
         std::thread::sleep(Duration::from_micros(500));
@@ -181,7 +181,7 @@ fn read_all(store: &Store) -> Vec<(u64, u64)> {
     let tide = *store.tide().borrow();
     let (epoch, before) = (tide.epoch.unwrap_or(0), tide.committed[Lane::Events as usize]);
     let (mut from, mut all) = (0, Vec::new());
-    while let Found::Chunk(chunk) = store.read(epoch, Lane::Events, from, before) {
+    while let Found::Chunk(chunk) = store.read(epoch, Lane::Events, from, before, 0) {
         from = chunk.last + 1;
         let lines: Vec<serde_json::Value> = serde_json::from_str(&chunk.json).unwrap();
         all.extend(lines.iter().map(|line| {

@@ -63,10 +63,10 @@ fn child() {
         }
         if ticket % every == 0 {
             let before = tide.borrow().committed[Lane::Events as usize];
-            if let Found::Chunk(chunk) = store.read(epoch, Lane::Events, head, before) {
+            if let Found::Chunk(chunk) = store.read(epoch, Lane::Events, head, before, usize::MAX) {
                 head = chunk.last + 1;
                 say(&format!("removing {}", chunk.last));
-                store.remove(epoch, Lane::Events, chunk.first);
+                store.remove(epoch, Lane::Events, chunk.first, chunk.last);
             }
         }
         std::thread::sleep(Duration::from_micros(500));
@@ -78,7 +78,9 @@ fn nothing_durable_is_missing_after_any_power_cut() {
     let full = std::env::var_os("PARKWAY_FULL").is_some();
     let one: Option<u64> = std::env::var("PARKWAY_CUT").ok().map(|seed| seed.parse().unwrap());
     let dir = tempfile::tempdir().unwrap();
-    let events = recorded(dir.path());
+    let library = recorder(dir.path());
+    let events = (0..5).find_map(|n| recorded(&dir.path().join(format!("record-{n}")), &library));
+    let events = events.expect("every record missed something");
     let count = if full { 200 } else { 40 };
     let cuts = one.map_or(1..=count, |seed| seed..=seed);
     let mut seen = Seen::default();
@@ -123,19 +125,22 @@ fn place(events: &[Event], random: &mut Random) -> usize {
     (anywhere + said + 1 + random.below(3) as usize).min(events.len())
 }
 
-/// The record of several children, each killed; every third while it starts.
-fn recorded(dir: &Path) -> Vec<Event> {
-    let (store, log) = (dir.join("store"), dir.join("log"));
-    let library = recorder(dir);
+/// The record of several children, each killed; every third while it starts. `None` where a kill
+/// came between a deed and its record.
+fn recorded(dir: &Path, library: &Path) -> Option<Vec<Event>> {
+    let store = dir.join("store");
+    fs::create_dir(dir).unwrap();
+    let mut events = Vec::new();
     for n in 0..CHILDREN {
+        let log = dir.join(format!("log-{n}"));
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "child", "--nocapture", "--test-threads=1"])
             .env(FOLDER, &store)
             .env("POWER_FROM", (n * CHILD).to_string())
             .env("POWER_LOG", &log)
             // Some leave a backlog, some nearly nothing, which is the harder case for sled.
-            .env("POWER_DRAIN", if n % 2 == 0 { "2" } else { "20" })
-            .env("LD_PRELOAD", &library)
+            .env("POWER_DRAIN", if n % 2 == 0 { "2" } else { "200" })
+            .env("LD_PRELOAD", library)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -144,11 +149,15 @@ fn recorded(dir: &Path) -> Vec<Event> {
         std::thread::sleep(Duration::from_millis(ms));
         child.kill().unwrap();
         child.wait().unwrap();
+        events.extend(disk::read(&fs::read(&log).unwrap_or_default()));
+        if !Disk::after(&events).is_all_of(&store) {
+            eprintln!("child {n} was killed between a deed and its record");
+            return None;
+        }
     }
-    let events = disk::read(&fs::read(&log).unwrap());
     let barriers = events.iter().filter(|e| matches!(e.what, What::BarrierEnds { .. })).count();
     assert!(barriers > 50, "{barriers} barriers in {} events", events.len());
-    events
+    Some(events)
 }
 
 fn recorder(dir: &Path) -> PathBuf {
@@ -253,7 +262,7 @@ fn read_all(store: &Store) -> Vec<(u64, u64)> {
     let tide = *store.tide().borrow();
     let (epoch, before) = (tide.epoch.unwrap(), tide.committed[Lane::Events as usize]);
     let (mut from, mut all) = (0, Vec::new());
-    while let Found::Chunk(chunk) = store.read(epoch, Lane::Events, from, before) {
+    while let Found::Chunk(chunk) = store.read(epoch, Lane::Events, from, before, 0) {
         from = chunk.last + 1;
         let lines: Vec<serde_json::Value> = serde_json::from_str(&chunk.json).unwrap();
         all.extend(lines.iter().map(|line| {

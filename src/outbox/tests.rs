@@ -246,7 +246,7 @@ impl Rig {
                         self.log.push(format!("send {} {first}", lane.name()));
                         inputs.push_back(Input::Sent { lane, token, first, last: first });
                     }
-                    Effect::Remove { lane, first } => {
+                    Effect::Remove { lane, first, .. } => {
                         self.log.push(format!("remove {} {first}", lane.name()));
                     }
                     Effect::PutAside { lane, first } => {
@@ -263,6 +263,9 @@ impl Rig {
         std::mem::take(&mut self.log)
     }
 }
+
+/// A message of the simulation holds so many records.
+const MESSAGE_RECORDS: u64 = 8;
 
 /// A store, a wire, a broker and a consumer, all of which can fail.
 struct Sim {
@@ -294,6 +297,8 @@ struct Disk {
     durable: BTreeMap<u64, u64>,
     written: BTreeMap<u64, u64>,
     removing: BTreeSet<u64>,
+    /// Chunks that begin below this were ordered to go, and are gone.
+    gone: u64,
     removed: u64,
     /// All that was ever durable, and what of it the lane's bound took.
     committed: BTreeMap<u64, u64>,
@@ -368,8 +373,8 @@ impl Sim {
             let disk = &mut self.disk[lane as usize];
             for first in std::mem::take(&mut disk.removing) {
                 disk.durable.remove(&first);
-                disk.removed = disk.removed.max(first + 1);
             }
+            disk.removed = disk.removed.max(disk.gone);
             disk.committed.extend(&disk.written);
             disk.durable.append(&mut disk.written);
             let (next, upto) = (disk.next, disk.removed);
@@ -380,25 +385,26 @@ impl Sim {
 
     fn broker_reads(&mut self) {
         let Some(message) = self.wire.pop_front() else { return };
-        let Message { lane, token, first, .. } = message;
+        let Message { lane, token, first, last } = message;
         if self.refusing[lane as usize] {
             self.count("refused");
             self.allow(lane);
             self.answers.push_back((lane, token, Verdict::Refused));
             return;
         }
-        self.deliver(lane, first);
+        self.deliver(lane, first, last);
         self.answers.push_back((lane, token, Verdict::Taken));
     }
 
-    fn deliver(&mut self, lane: Lane, first: u64) {
+    fn deliver(&mut self, lane: Lane, first: u64, last: u64) {
         let (disk, consumer) = (&self.disk[lane as usize], &mut self.consumer[lane as usize]);
         assert!(disk.committed.contains_key(&first), "{first} was sent before it was durable");
-        if !consumer.got.insert(first) {
+        let chunks = disk.committed.range(first..=last).map(|(first, _)| *first);
+        // Each is looked at, whatever the one before it was.
+        if chunks.fold(false, |again, chunk| !consumer.got.insert(chunk) || again) {
             consumer.repeats += 1;
             let Consumer { repeats, allowed, .. } = consumer;
             assert!(repeats <= allowed, "{repeats} repeats where {allowed} are accounted for");
-            return;
         }
         for earlier in disk.committed.range(..first).map(|(first, _)| first) {
             let there = consumer.got.contains(earlier) || disk.dropped.contains(earlier);
@@ -451,6 +457,7 @@ impl Sim {
             }
             disk.written.clear();
             disk.removing.clear();
+            disk.gone = disk.removed;
             let next = disk.next;
             self.step(Input::Committed { lane, next });
         }
@@ -507,10 +514,15 @@ impl Sim {
                     Effect::Send { lane, token, from, before } => {
                         inputs.push_back(self.send(lane, token, from, before));
                     }
-                    Effect::Remove { lane, first } => {
+                    Effect::Remove { lane, first, last } => {
                         let got = &self.consumer[lane as usize].got;
-                        assert!(got.contains(&first), "{first} removed before it was delivered");
-                        self.disk[lane as usize].removing.insert(first);
+                        let disk = &mut self.disk[lane as usize];
+                        for chunk in disk.committed.range(first..=last).map(|(first, _)| first) {
+                            let there = got.contains(chunk) || disk.dropped.contains(chunk);
+                            assert!(there, "{chunk} removed before it was delivered");
+                        }
+                        disk.removing.extend(disk.durable.range(first..=last).map(|(at, _)| at));
+                        disk.gone = disk.gone.max(last + 1);
                     }
                     Effect::PutAside { .. } => panic!("nothing is unreadable here"),
                     Effect::Hurry => self.count("hurry"),
@@ -528,12 +540,18 @@ impl Sim {
     fn send(&mut self, lane: Lane, token: u64, from: u64, before: u64) -> Input {
         assert!(self.link, "sent without a link");
         let disk = &self.disk[lane as usize];
-        let Some((first, last)) = disk.durable.range(from..before).next() else {
+        let mut chunks = disk.durable.range(from..before).map(|(first, last)| (*first, *last));
+        let Some((first, mut last)) = chunks.next() else {
             return Input::Absent { lane };
         };
-        self.wire.push_back(Message { lane, token, first: *first, last: *last });
-        let message = self.wire.back().expect("just pushed");
-        Input::Sent { lane, token, first: message.first, last: message.last }
+        // What follows without a gap joins it, up to the size of a message.
+        for (next, end) in chunks.take_while(|(_, end)| end - first < MESSAGE_RECORDS) {
+            if next == last + 1 {
+                last = end;
+            }
+        }
+        self.wire.push_back(Message { lane, token, first, last });
+        Input::Sent { lane, token, first, last }
     }
 
     /// No more faults: everything committed must arrive and leave.

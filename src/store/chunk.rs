@@ -55,6 +55,22 @@ impl Chunk {
         value
     }
 
+    /// Whether `next` follows without a gap, under the same clock, and both fit in `bytes_max`.
+    pub fn takes(&self, next: &Chunk, bytes_max: usize) -> bool {
+        next.first == self.last + 1
+            && next.boot == self.boot
+            && self.json.len() + next.json.len() <= bytes_max
+    }
+
+    /// Appends what [`Chunk::takes`] allowed.
+    pub fn join(&mut self, next: &Chunk) {
+        self.last = next.last;
+        self.count += next.count;
+        self.json.truncate(self.json.len() - 1);
+        self.json.push(',');
+        self.json.push_str(&next.json[1..]);
+    }
+
     /// Reads what [`Chunk::encode`] wrote; `None` for anything else.
     pub fn decode(first: u64, value: &[u8]) -> Option<Chunk> {
         if value.len() < HEADER_BYTES || value[0] != VERSION {

@@ -45,6 +45,10 @@ use queue::Removal;
 /// without what was kept is better than not guiding.
 const OPEN_MAX: Duration = Duration::from_secs(5);
 
+/// A message joins chunks up to so much JSON. A quiet site's commit is a chunk of one record, and a
+/// broker and a consumer take some thousand messages a second, of whatever size.
+const MESSAGE_BYTES: usize = 16 << 10;
+
 /// What readers need to know of the store, as marks that only grow while `generation` stays.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Tide {
@@ -254,9 +258,10 @@ impl Store {
     }
 
     /// The first chunk of `lane` that begins in `from..before`, if the store is still that of
-    /// `epoch`, with times put right where its clock was unsure and became good later. Reads from
+    /// `epoch`, joined by those that follow without a gap in the same boot until a message of
+    /// `bytes_max` or [`MESSAGE_BYTES`] is full; with times put right where its clock was unsure and became good later. Reads from
     /// the page cache or the disk: a few microseconds, or one disk access.
-    pub fn read(&self, epoch: u64, lane: Lane, from: u64, before: u64) -> Found {
+    pub fn read(&self, epoch: u64, lane: Lane, from: u64, before: u64, bytes_max: usize) -> Found {
         if from >= before {
             return Found::Nothing;
         }
@@ -266,16 +271,12 @@ impl Store {
         };
         let tree = &trees.lanes[lane as usize];
         let range = from.to_be_bytes()..before.to_be_bytes();
-        let read = catch_unwind(AssertUnwindSafe(|| tree.range(range).next()));
+        let most = bytes_max.min(MESSAGE_BYTES);
+        let read = catch_unwind(AssertUnwindSafe(|| joined(tree.range(range), most)));
         let why = match read {
-            Ok(None) => return Found::Nothing,
-            Ok(Some(Ok((key, value)))) => {
-                let Ok(key) = key.as_ref().try_into() else { return Found::Nothing };
-                let first = u64::from_be_bytes(key);
-                let chunk = Chunk::decode(first, &value);
-                return chunk.map_or(Found::Unreadable { first }, |chunk| self.put_right(chunk));
-            }
-            Ok(Some(Err(error))) => error.to_string(),
+            Ok(Ok(Found::Chunk(chunk))) => return self.put_right(chunk),
+            Ok(Ok(found)) => return found,
+            Ok(Err(error)) => error.to_string(),
             Err(panic) => format!("sled panicked: {}", open::said(&*panic)),
         };
         // Under the lock of the trees: an opening anew waits for it, and clears what is said here.
@@ -291,10 +292,10 @@ impl Store {
         Found::Chunk(chunk)
     }
 
-    /// Removes a delivered chunk of the store of `epoch` with the next commit; [`Tide::removed`]
-    /// tells when it is gone.
-    pub fn remove(&self, epoch: u64, lane: Lane, first: u64) {
-        self.queue.remove(Removal { epoch, lane, first, undelivered: None });
+    /// Removes delivered chunks of the store of `epoch`, those that begin in `first..=last`, with
+    /// the next commit; [`Tide::removed`] tells when they are gone.
+    pub fn remove(&self, epoch: u64, lane: Lane, first: u64, last: u64) {
+        self.queue.remove(Removal { epoch, lane, first, last, undelivered: None });
     }
 
     /// Commits what waits now instead of at the end of the interval.
@@ -304,7 +305,8 @@ impl Store {
 
     /// Takes a chunk that can never be delivered out of the lane; a gap record tells upstream.
     pub fn put_aside(&self, epoch: u64, lane: Lane, first: u64, why: &'static str) {
-        self.queue.remove(Removal { epoch, lane, first, undelivered: Some(why) });
+        let undelivered = Some(why);
+        self.queue.remove(Removal { epoch, lane, first, last: first, undelivered });
     }
 
     /// Commits what waits and closes the store; true if that was done `within` the time given.
@@ -312,6 +314,22 @@ impl Store {
         self.queue.stop();
         lock(&self.done).recv_timeout(within).is_ok()
     }
+}
+
+/// What lies first in a range, with what joins it.
+fn joined(range: sled::Iter, bytes_max: usize) -> Result<Found, sled::Error> {
+    let mut whole: Option<Chunk> = None;
+    for entry in range {
+        let (key, value) = entry?;
+        let first = key.as_ref().try_into().map_or(0, u64::from_be_bytes);
+        match (&mut whole, Chunk::decode(first, &value)) {
+            (None, None) => return Ok(Found::Unreadable { first }),
+            (None, Some(chunk)) => whole = Some(chunk),
+            (Some(whole), Some(next)) if whole.takes(&next, bytes_max) => whole.join(&next),
+            (Some(_), _) => break,
+        }
+    }
+    Ok(whole.map_or(Found::Nothing, Found::Chunk))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -29,13 +29,14 @@ pub enum Item {
     Keep { key: String, value: Option<Vec<u8>> },
 }
 
-/// A chunk that goes, by its first record's number.
+/// Chunks that go, by their first records' numbers: those in `first..=last`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Removal {
     /// The store it was read from: another one has other chunks under the same numbers.
     pub epoch: u64,
     pub lane: Lane,
     pub first: u64,
+    pub last: u64,
     /// Why it goes undelivered; `None` where it was delivered.
     pub undelivered: Option<&'static str>,
 }

@@ -82,7 +82,7 @@ fn a_drained_lane_gives_no_number_twice() {
     let rig = Rig::start(dir.path());
     rig.push(vec![bay(0), bay(1)], 2);
     rig.durable(2);
-    rig.store.remove(rig.epoch(), Lane::Events, 1);
+    rig.store.remove(rig.epoch(), Lane::Events, 1, 1);
     let mut tide = rig.store.tide();
     while tide.borrow_and_update().removed[Lane::Events as usize] < 2 {
         std::thread::sleep(Duration::from_millis(1));
@@ -141,7 +141,7 @@ fn without_a_disk_it_keeps_waiting_and_says_so_once() {
     rig.push(vec![bay(0)], 1);
     assert_eq!(*rig.store.durable().borrow(), Ticket(0));
     assert!(rig.store.status().degraded.is_some());
-    assert_eq!(rig.store.read(rig.epoch(), Lane::Events, 1, 2), Found::Away);
+    assert_eq!(rig.store.read(rig.epoch(), Lane::Events, 1, 2, 0), Found::Away);
     assert!(rig.store.queued_bytes() > 0);
     assert!(rig.notices.try_recv().is_err(), "told twice");
 }
@@ -159,8 +159,8 @@ fn a_broken_value_is_put_aside_and_told() {
         let tree = &trees.as_ref().unwrap().lanes[Lane::Events as usize];
         tree.insert(2_u64.to_be_bytes(), b"nonsense").unwrap();
     }
-    assert_eq!(rig.store.read(rig.epoch(), Lane::Events, 2, 4), Found::Unreadable { first: 2 });
-    rig.store.remove(rig.epoch(), Lane::Events, 1);
+    assert_eq!(rig.store.read(rig.epoch(), Lane::Events, 2, 4, 0), Found::Unreadable { first: 2 });
+    rig.store.remove(rig.epoch(), Lane::Events, 1, 1);
     rig.store.put_aside(rig.epoch(), Lane::Events, 2, "test");
     let mut tide = rig.store.tide();
     while tide.borrow_and_update().removed[Lane::Events as usize] < 3 {
@@ -189,13 +189,13 @@ fn what_vanishes_from_the_middle_is_told_once() {
     }
     // Out of order, and over a restart: what was delivered is never told as gone.
     for (ticket, first) in [(6, 4), (7, 1)] {
-        rig.store.remove(rig.epoch(), Lane::Events, first);
+        rig.store.remove(rig.epoch(), Lane::Events, first, first);
         rig.push(vec![bay(ticket)], ticket);
         rig.durable(ticket);
     }
     rig.stop();
     let rig = Rig::start(dir.path());
-    rig.store.remove(rig.epoch(), Lane::Events, 5);
+    rig.store.remove(rig.epoch(), Lane::Events, 5, 5);
     rig.push(vec![bay(8)], 1);
     rig.durable(1);
     assert_eq!(rig.read_all(Lane::Events), [(6, 6), (7, 7), (8, 8)]);
@@ -265,8 +265,8 @@ fn orders_for_a_store_set_aside_do_not_touch_the_new_one() {
     rig.push(vec![bay(1)], 2);
     rig.durable(2);
     assert_ne!(rig.epoch(), old);
-    assert_eq!(rig.store.read(old, Lane::Events, 0, 2), Found::Away);
-    rig.store.remove(old, Lane::Events, 1);
+    assert_eq!(rig.store.read(old, Lane::Events, 0, 2, 0), Found::Away);
+    rig.store.remove(old, Lane::Events, 1, 1);
     rig.push(vec![bay(2)], 3);
     rig.durable(3);
     assert_eq!(rig.read_all(Lane::Events), [(1, 1), (2, 2)]);
@@ -337,7 +337,7 @@ fn broken_bytes_never_stop_it_and_are_never_believed() {
                 let same = rig.store.status().epoch == epoch && bay != 9_999;
                 assert!(!same || seq == bay + 1, "round {round}: {seq} is not bay {bay}");
             }
-            let away = rig.store.read(rig.epoch(), Lane::Events, 0, 1) == Found::Away;
+            let away = rig.store.read(rig.epoch(), Lane::Events, 0, 1, 0) == Found::Away;
             if !away && *rig.store.durable().borrow() >= Ticket(1) {
                 break;
             }
@@ -486,7 +486,7 @@ impl Rig {
         let (epoch, before) = (status.epoch.unwrap_or(0), status.lanes[lane as usize].next);
         let mut from = 0;
         let mut all = Vec::new();
-        while let Found::Chunk(chunk) = self.store.read(epoch, lane, from, before) {
+        while let Found::Chunk(chunk) = self.store.read(epoch, lane, from, before, 0) {
             from = chunk.last + 1;
             all.push(chunk);
         }

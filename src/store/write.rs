@@ -42,15 +42,16 @@ impl Write<'_> {
     pub fn remove(&mut self, removal: &Removal) -> Result<(), String> {
         let at = removal.lane as usize;
         let tree = &self.opened.lanes[at];
-        let key = removal.first.to_be_bytes();
-        // Gone already where the lane's bound was faster than the delivery.
-        let Some(value) = tree.remove(key).map_err(|error| error.to_string())? else {
-            return Ok(());
-        };
-        self.outcome.bytes[at] =
-            self.outcome.bytes[at].saturating_sub((key.len() + value.len()) as u64);
-        if let Some(why) = removal.undelivered {
-            self.put_aside(removal, &value, why)?;
+        // What is gone already went because the lane's bound was faster than the delivery.
+        let range = removal.first.to_be_bytes()..=removal.last.to_be_bytes();
+        for entry in tree.range(range) {
+            let (key, value) = entry.map_err(|error| error.to_string())?;
+            tree.remove(&key).map_err(|error| error.to_string())?;
+            let bytes = (key.len() + value.len()) as u64;
+            self.outcome.bytes[at] = self.outcome.bytes[at].saturating_sub(bytes);
+            if let Some(why) = removal.undelivered {
+                self.put_aside(removal, &value, why)?;
+            }
         }
         Ok(())
     }
@@ -183,13 +184,17 @@ pub fn count_delivered(
     let mut changed = [false; 3];
     let ours = |r: &&Removal| r.epoch == opened.epoch && r.undelivered.is_none();
     for removal in removals.iter().filter(ours) {
-        let (at, first) = (removal.lane as usize, removal.first);
-        let value = opened.lanes[at].get(first.to_be_bytes()).map_err(|error| error.to_string())?;
-        // Gone already: counted when it went.
-        let Some(value) = value else { continue };
-        let before = Chunk::decode(first, &value).map_or(first, |chunk| chunk.last) + 1;
-        left[at].leave(first, before);
-        changed[at] = true;
+        let at = removal.lane as usize;
+        // What is gone already was counted when it went.
+        for entry in
+            opened.lanes[at].range(removal.first.to_be_bytes()..=removal.last.to_be_bytes())
+        {
+            let (key, value) = entry.map_err(|error| error.to_string())?;
+            let first = key.as_ref().try_into().map_or(0, u64::from_be_bytes);
+            let before = Chunk::decode(first, &value).map_or(first, |chunk| chunk.last) + 1;
+            left[at].leave(first, before);
+            changed[at] = true;
+        }
     }
     for lane in Lane::ALL.into_iter().filter(|lane| changed[*lane as usize]) {
         keep_left(opened, lane, &left[lane as usize])?;

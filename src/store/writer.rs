@@ -231,7 +231,7 @@ impl Writer {
                 let epoch = self.mark.epoch;
                 for removal in batch.removals.iter().filter(|r| Some(r.epoch) == epoch) {
                     let mark = &mut self.mark.removed[removal.lane as usize];
-                    *mark = (*mark).max(removal.first + 1);
+                    *mark = (*mark).max(removal.last + 1);
                     self.strikes = 0;
                 }
                 self.bytes = outcome.bytes;

@@ -328,8 +328,8 @@ impl Worker {
                     Effect::Send { lane, token, from, before } => {
                         inputs.push_back(self.send(link, lane, token, from, before));
                     }
-                    Effect::Remove { lane, first } => {
-                        self.parts.store.remove(self.epoch(), lane, first)
+                    Effect::Remove { lane, first, last } => {
+                        self.parts.store.remove(self.epoch(), lane, first, last)
                     }
                     Effect::PutAside { lane, first } => {
                         let why = self.aside_why[lane as usize];
@@ -356,8 +356,8 @@ impl Worker {
                     let why = self.aside_why[lane as usize];
                     self.parts.store.put_aside(self.epoch(), lane, first, why);
                 }
-                Effect::Remove { lane, first } => {
-                    self.parts.store.remove(self.epoch(), lane, first)
+                Effect::Remove { lane, first, last } => {
+                    self.parts.store.remove(self.epoch(), lane, first, last)
                 }
                 Effect::Send { .. } | Effect::Hurry | Effect::Rebuild => {
                     unreachable!("the outbox orders no sending without a link")
@@ -367,7 +367,8 @@ impl Worker {
     }
 
     fn send(&mut self, link: &mut Link, lane: Lane, token: u64, from: u64, before: u64) -> Input {
-        match self.parts.store.read(self.epoch(), lane, from, before) {
+        let bytes_max = link.packet_max.saturating_sub(ENVELOPE_BYTES);
+        match self.parts.store.read(self.epoch(), lane, from, before, bytes_max) {
             Found::Chunk(chunk) => {
                 let (first, last) = (chunk.first, chunk.last);
                 if chunk.json.len() + ENVELOPE_BYTES > link.packet_max {

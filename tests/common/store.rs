@@ -46,9 +46,9 @@ pub fn fill(folder: &Path, commits: u64) -> Filled {
     for lane in [Lane::Events, Lane::Aggregates] {
         let at = lane as usize;
         for _ in 0..3 {
-            let found = store.read(epoch, lane, head[at], next[at]);
+            let found = store.read(epoch, lane, head[at], next[at], 0);
             let Found::Chunk(chunk) = found else { panic!("not read: {found:?}") };
-            store.remove(epoch, lane, chunk.first);
+            store.remove(epoch, lane, chunk.first, chunk.first);
             store.hurry();
             head[at] = chunk.last + 1;
             wait("never removed", || store.tide().borrow().removed[at] > chunk.first);
@@ -71,12 +71,16 @@ pub fn wait(failure: &str, done: impl Fn() -> bool) {
     }
 }
 
+/// Bytes of a file up to its last one that is not zero: behind it there is nothing to break.
+pub fn used(path: &Path) -> u64 {
+    let bytes = fs::read(path).unwrap();
+    bytes.iter().rposition(|byte| *byte != 0).unwrap_or(0) as u64 + 1
+}
+
 /// Flips a bit of a file, or cuts it there.
 pub fn spoil(path: &Path, random: u64, cut: bool) -> String {
     let mut bytes = fs::read(path).unwrap();
-    // Behind the last written byte there is nothing to break.
-    let used = bytes.iter().rposition(|byte| *byte != 0).unwrap_or(0) as u64 + 1;
-    let at = usize::try_from(random % used).unwrap().min(bytes.len().saturating_sub(1));
+    let at = usize::try_from(random % used(path)).unwrap().min(bytes.len().saturating_sub(1));
     let bit = random >> 60 & 7;
     if cut {
         bytes.truncate(at);

@@ -132,17 +132,41 @@ impl Disk {
         }
     }
 
+    /// Whether the folder holds just what the record says: a process killed between a deed and its
+    /// record leaves one that does not.
+    pub fn is_all_of(&self, folder: &Path) -> bool {
+        let names = self.names_after(self.names.len()).1;
+        names.into_iter().all(|(name, file)| {
+            let mut bytes = self.files[file].durable.clone();
+            for (_, what) in &self.files[file].later {
+                apply(&mut bytes, what, 0, usize::MAX);
+            }
+            fs::read(folder.join(name)).is_ok_and(|there| there == bytes)
+        })
+    }
+
     /// Makes one of the folders that could be found afterwards.
     pub fn leave(&self, folder: &Path, random: &mut Random) {
         let spare = (self.names.len() - self.names_kept) as u64;
         let kept = self.names_kept + random.below(spare + 1) as usize;
+        let (folders, names) = self.names_after(kept);
+        for name in folders {
+            fs::create_dir_all(folder.join(name)).unwrap();
+        }
+        for (name, file) in names {
+            fs::write(folder.join(name), self.files[file].leave(random)).unwrap();
+        }
+    }
+
+    /// Folders, and files by name, after so many changes of names.
+    fn names_after(&self, kept: usize) -> (Vec<&str>, BTreeMap<&str, usize>) {
         let mut names: BTreeMap<&str, usize> = BTreeMap::new();
-        let mut folders: Vec<String> = vec![String::new()];
+        let mut folders = vec![""];
         for (_, what, file) in &self.names[..kept] {
             match what {
                 What::Make { name } => drop(names.insert(name, *file)),
                 What::Unlink { name } => drop(names.remove(name.as_str())),
-                What::Mkdir { name } => folders.push(name.clone()),
+                What::Mkdir { name } => folders.push(name),
                 What::Rmdir { name } => folders.retain(|folder| folder != name),
                 What::Rename { from, to } => {
                     let file = names.remove(from.as_str()).expect("only files are renamed here");
@@ -151,12 +175,7 @@ impl Disk {
                 _ => unreachable!("not about names"),
             }
         }
-        for name in folders {
-            fs::create_dir_all(folder.join(name)).unwrap();
-        }
-        for (name, file) in names {
-            fs::write(folder.join(name), self.files[file].leave(random)).unwrap();
-        }
+        (folders, names)
     }
 }
 
