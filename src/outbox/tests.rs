@@ -399,9 +399,11 @@ impl Sim {
     fn deliver(&mut self, lane: Lane, first: u64, last: u64) {
         let (disk, consumer) = (&self.disk[lane as usize], &mut self.consumer[lane as usize]);
         assert!(disk.committed.contains_key(&first), "{first} was sent before it was durable");
-        let chunks = disk.committed.range(first..=last).map(|(first, _)| *first);
-        // Each is looked at, whatever the one before it was.
-        if chunks.fold(false, |again, chunk| !consumer.got.insert(chunk) || again) {
+        let mut again = false;
+        for chunk in disk.committed.range(first..=last).map(|(first, _)| *first) {
+            again |= !consumer.got.insert(chunk);
+        }
+        if again {
             consumer.repeats += 1;
             let Consumer { repeats, allowed, .. } = consumer;
             assert!(repeats <= allowed, "{repeats} repeats where {allowed} are accounted for");
