@@ -77,6 +77,7 @@ class Site:
     mqtt: bool = True
     http: str = None
     ack_timeout_s: int = 5
+    replay_per_s: int = 5_000
     token: str = None
     period_ms: int = PERIOD_MS
     profiles: str = None
@@ -130,7 +131,8 @@ class Site:
         if self.mqtt:
             parts.append(MQTT.format(port=self.ports[self.broker_at], window=WINDOW,
                                      password=self.folder / "password",
-                                     ack_timeout_s=self.ack_timeout_s))
+                                     ack_timeout_s=self.ack_timeout_s,
+                                     replay_per_s=self.replay_per_s))
         parts.append(f'[store]\npath = "{self.store}"\ncommit_ms = {COMMIT_MS}\n')
         trust = f'file = "{self.clock_file}"' if self.own_clock else 'trust = "always"'
         parts.append(f"[clock]\n{trust}\n")
@@ -225,6 +227,7 @@ password_file = "{password}"
 window = {window}
 keep_alive_s = 5
 ack_timeout_s = {ack_timeout_s}
+replay_per_s = {replay_per_s}
 """
 CLASSES = """[[class]]
 id = "car"
