@@ -23,7 +23,8 @@ fn a_full_disk_passes() {
     let (sender, notices) = channel();
     let tell = move |body| sender.send(body).is_ok();
     let (boot, path) = ("boot".to_owned(), disk.path.join("store"));
-    let table = StoreTable { commit_ms: 5, ..StoreTable::default() };
+    // Without the floor, which would keep it from filling.
+    let table = StoreTable { commit_ms: 5, free_min_mib: 0, ..StoreTable::default() };
     let (store, _) = store::start(&table, path, boot, Clock::real(), tell, |_| true);
     let (queue, mark) = (store.queue(), store.durable());
 

@@ -12,6 +12,7 @@ pub mod chunk;
 mod clocks;
 mod copy;
 mod deaths;
+mod floor;
 mod left;
 pub mod look;
 mod note;
@@ -19,6 +20,8 @@ mod numbers;
 mod open;
 pub mod queue;
 mod segments;
+pub mod thin;
+mod thinner;
 mod write;
 mod writer;
 
@@ -80,8 +83,10 @@ pub struct Status {
 /// One lane of the backlog.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct LaneStatus {
+    /// Numbers that wait: a merged record counts as all that it covers.
     pub records: u64,
     pub bytes: u64,
+    /// The most it may hold now: its share, or less on a disk that is nearly full.
     pub bytes_max: u64,
     /// When the oldest waiting record was made, put right as far as can be.
     pub oldest_at: Option<Wall>,
@@ -91,6 +96,8 @@ pub struct LaneStatus {
     pub next: u64,
     /// Records given up since this start, before or after they were numbered.
     pub dropped: u64,
+    /// Records by which there are fewer since this start, because they were merged.
+    pub merged: u64,
 }
 
 /// What a reader found.
