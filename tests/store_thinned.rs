@@ -42,7 +42,7 @@ fn child() {
 
 #[test]
 fn a_kill_while_thinning_leaves_all_windows_once() {
-    let rounds = if std::env::var_os("PARKWAY_FULL").is_some() { 60 } else { 16 };
+    let rounds = if std::env::var_os("PARKWAY_FULL").is_some() { 40 } else { 16 };
     let dir = tempfile::tempdir().unwrap();
     let (mut next, mut random, mut coarse) = (0, 0x2545_f491_4f6c_dd1d_u64, 0);
     for round in 0..rounds {

@@ -272,9 +272,10 @@ impl Survey {
                     0 => String::new(),
                     _ => format!(" merged from {}", self.numbers),
                 };
+                let Survey { last, records, chunks, bytes, .. } = self;
                 format!(
-                    "{first}..={}: {} records{merged} in {} chunks, {} bytes, the oldest of {oldest}",
-                    self.last, self.records, self.chunks, self.bytes
+                    "{first}..={last}: {records} records{merged} in {chunks} chunks, {bytes} \
+                     bytes, the oldest of {oldest}"
                 )
             }
             _ => "nothing waits".to_owned(),

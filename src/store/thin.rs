@@ -1,4 +1,4 @@
-//! Old windows merged into coarser ones: fewer records, the same totals, every number accounted for.
+//! Old windows merged into coarser ones: fewer records, the same totals, each number accounted for.
 //!
 //! What a city draws its curves from is worth more in coarse steps than not at all. Windows of one
 //! garage that follow each other within a quarter of an hour, later within an hour, become one:
@@ -241,7 +241,8 @@ pub mod tests {
         fn merging_conserves(steps in prop::collection::vec((0..4_usize, 0..200_u64, 1..130_u64,
             any::<bool>(), 0..50_u64, -2_000_000..2_000_000_i64), 1..200), start in 1..99_u64) {
             let (mut all, mut mono_ms) = (Vec::new(), 1_800_000_000_000);
-            for (n, (garage, wait_s, window_s, loops, cars, jump_ms)) in steps.into_iter().enumerate() {
+            for (n, step) in steps.into_iter().enumerate() {
+                let (garage, wait_s, window_s, loops, cars, jump_ms) = step;
                 mono_ms += wait_s * 1_000;
                 let garage = ["g01", "g02", "g03", "g04"][garage];
                 let mut next = window(garage, start + n as u64, mono_ms, window_s);
