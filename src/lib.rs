@@ -15,6 +15,7 @@
 //! | what a line asks next, and what an answer means | `field/agenda.rs`, `field/policy.rs` |
 //! | where a kind of device keeps its data | `config/profiles`, `profile.rs` |
 //! | what upstream is told | `record.rs`, `config/schema` |
+//! | what a full store keeps | `store/thin.rs`, `store/floor.rs` |
 //! | what survives a restart | `gateway/keep.rs`, `store` |
 //!
 //! `tests/tidy.rs` holds the architecture: which files are pure, and how large things may grow.

@@ -353,6 +353,7 @@ fn store(page: &mut Page, status: &Status) {
         page.set("parkway_backlog_bytes", &[id], number(lane.backlog_bytes));
         page.set("parkway_backlog_age_seconds", &[id], number(lane.oldest_age_s));
         page.set("parkway_records_dropped_total", &[id], number(lane.dropped_total));
+        page.set("parkway_records_merged_total", &[id], number(lane.merged_total));
         page.set("parkway_records_committed_total", &[id], number(lane.committed_total));
     }
 }

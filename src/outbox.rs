@@ -17,6 +17,8 @@ use std::collections::VecDeque;
 use crate::record::Lane;
 use crate::time::Mono;
 
+/// The largest window: so many of a lane's first chunks may be known outside.
+pub const WINDOW_MAX: usize = 10;
 /// First and longest wait after the broker refused a chunk of a lane.
 const REFUSED_MS: u64 = 1_000;
 const REFUSED_MAX_MS: u64 = 60_000;
@@ -35,8 +37,9 @@ pub enum Input {
     LinkUp { receive_max: usize },
     /// Not connected: whatever was under way may or may not have arrived.
     LinkDown,
-    /// [`Effect::Send`] handed this chunk to the client under this token.
-    Sent { lane: Lane, token: u64, first: u64, last: u64 },
+    /// [`Effect::Send`] handed this chunk to the client under this token; its records may be fewer
+    /// than its numbers.
+    Sent { lane: Lane, token: u64, first: u64, last: u64, records: u64 },
     /// [`Effect::Send`] found nothing in its range.
     Absent { lane: Lane },
     /// [`Effect::Send`] found a chunk that cannot be read.
@@ -77,7 +80,7 @@ pub enum Effect {
 /// Bounds.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Chunks a lane may have under way or leaving: 1 to 10.
+    /// Chunks a lane may have under way or leaving: 1 to [`WINDOW_MAX`].
     pub window: usize,
     /// Records a second while a backlog drains.
     pub replay_per_s: u64,
@@ -178,7 +181,9 @@ impl Outbox {
             Input::Removed { lane, upto } => self.row(lane).removed(upto),
             Input::LinkUp { receive_max } => self.link_up(receive_max),
             Input::LinkDown => self.link_down(),
-            Input::Sent { lane, token, first, last } => self.sent(lane, token, first, last),
+            Input::Sent { lane, token, first, last, records } => {
+                self.sent(lane, token, (first, last), records);
+            }
             Input::Absent { lane } => self.row(lane).absent(),
             Input::Unreadable { lane, first } => self.row(lane).unreadable(first),
             Input::Busy { lane } => return self.row(lane).asked = false,
@@ -251,7 +256,7 @@ impl Outbox {
         }
     }
 
-    fn sent(&mut self, lane: Lane, token: u64, first: u64, last: u64) {
+    fn sent(&mut self, lane: Lane, token: u64, (first, last): (u64, u64), records: u64) {
         let now = self.now;
         let row = &mut self.lanes[lane as usize];
         row.asked = false;
@@ -261,7 +266,7 @@ impl Outbox {
         }
         row.high = row.high.max(last + 1);
         if row.throttled() && lane != Lane::Alarms {
-            self.bucket.take(now, last - first + 1);
+            self.bucket.take(now, records);
         }
         row.cursor = last + 1;
         row.flight.push_back(Flight { token, first, last, sent: now, taken: false });

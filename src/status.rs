@@ -179,12 +179,15 @@ pub enum StoreState {
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, ToSchema)]
 pub struct LaneView {
     pub lane: String,
+    /// Numbers that wait: a merged record counts as all that it covers.
     pub backlog_records: u64,
     pub backlog_bytes: u64,
     /// Age of the oldest record still waiting; 0 with no backlog.
     pub oldest_age_s: u64,
     /// Given up for lack of room, each told upstream by a gap record.
     pub dropped_total: u64,
+    /// Records by which there are fewer, because old windows were merged.
+    pub merged_total: u64,
     /// In this store's life, not since this start.
     pub committed_total: u64,
 }

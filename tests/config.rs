@@ -43,6 +43,7 @@ const BROKEN_MAIN: &[Broken] = &[
     ("# window = 8", "window = 11", &["mqtt.window", "11", "1 to 10"]),
     ("# commit_ms = 200", "commit_ms = 1", &["store.commit_ms", "5 to 10000"]),
     ("# backlog_mib = 1024", "backlog_mib = 8", &["store.backlog_mib", "8", "16 to 1048576"]),
+    ("# free_min_mib = 256", "free_min_mib = 1048577", &["store.free_min_mib", "0 to 1048576"]),
     ("# events_percent = 60", "events_percent = 50", &["store", "make 90, not 100"]),
     ("# stale_ms = 5000", "stale_ms = 900", &["line[panel].period_ms", "1000", "stale_ms (900)"]),
     ("# unknown_max_percent = 20", "unknown_max_percent = 0", &["unknown_max_percent", "1 to 100"]),

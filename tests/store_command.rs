@@ -4,12 +4,16 @@
 #[path = "common/store.rs"]
 mod common;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use common::{Daemon, copy, fill, spoil, wait};
+use parkway::gateway::Ticket;
+use parkway::record::{Body, CountedBy, GarageWindow, Lane, Record, Tally};
+use parkway::store::Item;
+use parkway::time::{Mono, Now, Wall};
 use serde_json::Value;
 
 #[test]
@@ -50,6 +54,81 @@ fn a_sound_store_is_told_and_written_out_and_never_changed() {
     assert_eq!(parse(&std::fs::read_to_string(&file).unwrap()).len() as u64, all);
     assert_eq!(store(&to_file).0, 64, "an existing file was written over");
     assert_eq!(pictures(dir.path()), before, "the store was changed");
+}
+
+/// Records fewer than numbers are no damage where windows were merged, and who asks for a number
+/// gets the record that covers it.
+#[test]
+fn a_thinned_store_is_sound_and_its_numbers_are_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let numbers = thinned(dir.path());
+    let folder = dir.path().to_str().unwrap();
+    let (code, told, errors) = store(&["check", folder]);
+    assert_eq!(code, 0, "{told}{errors}");
+    assert!(told.contains(&format!("1..={numbers}: ")), "{told}");
+    assert!(told.contains(&format!(" merged from {numbers} in ")), "{told}");
+
+    let lane = ["export", folder, "--lane", "aggregates"];
+    let (code, lines, errors) = store(&lane);
+    assert_eq!(code, 0, "{errors}");
+    let mut next = 1;
+    for line in parse(&lines) {
+        let seq = line["seq"].as_u64().unwrap();
+        let first = line["covers"][0].as_u64().unwrap_or(seq);
+        assert_eq!(first, next, "a number is missing or covered twice");
+        if first < seq {
+            for number in [first, first + 1, seq] {
+                let number = number.to_string();
+                let one = [&lane[..], &["--from", &number, "--to", &number]].concat();
+                let found = parse(&store(&one).1);
+                assert_eq!((found.len(), &found[0]), (1, &line), "{number}");
+            }
+            next = seq + 1;
+            break;
+        }
+        next = seq + 1;
+    }
+    assert!(next < numbers, "nothing was merged");
+}
+
+/// A store with more windows than its lane holds as minutes; how many there were.
+fn thinned(folder: &Path) -> u64 {
+    let table = parkway::config::StoreTable {
+        commit_ms: 5,
+        backlog_mib: 16,
+        alarms_percent: 10,
+        events_percent: 89,
+        aggregates_percent: 1,
+        ..Default::default()
+    };
+    let path = folder.to_owned();
+    let clock = parkway::time::Clock::real();
+    let (store, _) =
+        parkway::store::start(&table, path, "boot".to_owned(), clock, |_| true, |_| true);
+    let durable = store.durable();
+    let mut numbers = 0;
+    for minute in 1..=200 {
+        let ms = 1_767_225_600_000 + minute * 60_000;
+        let at = Now { mono: Mono(ms * 1_000_000), wall: Wall(ms as i64) };
+        let window = |garage: u64| GarageWindow {
+            garage: format!("g{garage}"),
+            window_s: 60,
+            cars_in: 1,
+            cars_out: 1,
+            counted_by: CountedBy::Loops,
+            bays: 0,
+            now: Tally::default(),
+            by_class: BTreeMap::new(),
+            granted: 1,
+        };
+        let body = |garage| Body::GarageWindow(window(garage));
+        let record = |garage| Item::Record(Record::new(Lane::Aggregates, at, body(garage)));
+        store.queue().push((0..10).map(record).collect(), Ticket(minute), false);
+        wait("never durable", || *durable.borrow() >= Ticket(minute));
+        numbers += 10;
+    }
+    assert!(store.stop(Duration::from_secs(20)));
+    numbers
 }
 
 #[test]

@@ -20,6 +20,7 @@ const PURE: &[&str] = &[
     "src/record.rs",
     "src/time/quality.rs",
     "src/store/clocks.rs",
+    "src/store/thin.rs",
     "src/site.rs",
     "src/site/",
     "src/profile",

@@ -12,7 +12,9 @@ use super::lines;
 use crate::config::{self, Config};
 use crate::field::budget::blocks;
 use crate::field::places::{Kind, places};
+use crate::gateway::WINDOW_MS;
 use crate::site::{LineIx, NodeKind, SignKind, Site, Unit};
+use crate::store::thin::SPANS_S;
 
 /// Vehicles a day at the reference site, 21,000 bays: each bay is used a little over twice.
 const VEHICLES_A_DAY: f64 = 45_000.0;
@@ -27,6 +29,9 @@ const RECORD_BYTES: f64 = 300.0;
 
 /// What each class adds to a garage's window.
 const CLASS_BYTES: f64 = 80.0;
+
+/// Length of a window as it is first told.
+const WINDOW_S: u64 = WINDOW_MS / 1_000;
 
 /// Alarms an hour on a bad day.
 const ALARMS_AN_HOUR: f64 = 60.0;
@@ -177,9 +182,18 @@ fn backlog(config: &Config) -> Vec<String> {
     let tell = |(lane, percent, an_hour, bytes): (&str, u32, f64, f64)| {
         let share_mib = mib * f64::from(percent) / 100.0;
         let hours = share_mib * 1_048_576.0 / (an_hour * bytes);
-        format!(
+        let mut text = format!(
             "{lane:<11}{share_mib:>6.0} MiB hold {hours:>7.0} h at {an_hour:.0} records an hour"
-        )
+        );
+        if lane == "aggregates" {
+            // The newest hour stays as it is; beside days that is nothing.
+            let [quarters, hourly] = SPANS_S.map(|span_s| hours * (span_s / WINDOW_S) as f64);
+            let _ = write!(
+                text,
+                "; merged when full: {quarters:.0} h of quarters, {hourly:.0} h of hours"
+            );
+        }
+        text
     };
     lanes.map(tell).to_vec()
 }
@@ -243,6 +257,12 @@ mod tests {
         config.store.events_percent = 60;
         // 600 MiB / (45,000 x 4.5 / 24 x 300 bytes) = 248.5 h.
         assert!(backlog(&config)[1].contains("600 MiB hold     249 h"), "{:?}", backlog(&config));
+        // 300 MiB / (26 x 60 x (300 + 80 a class) bytes), and 15 and 60 times that.
+        config.store.aggregates_percent = 30;
+        let classes = config.site.classes.len() as f64;
+        let hours = 300.0 * 1_048_576.0 / (26.0 * 60.0 * (300.0 + 80.0 * classes));
+        let told = format!("merged when full: {:.0} h of quarters", hours * 15.0);
+        assert!(backlog(&config)[2].contains(&told), "{told}: {:?}", backlog(&config));
     }
 
     #[test]

@@ -224,6 +224,8 @@ struct Survey {
     first: Option<u64>,
     last: u64,
     records: u64,
+    /// What they stand for: more where old windows were merged.
+    numbers: u64,
     chunks: u64,
     bytes: u64,
     oldest: Option<Wall>,
@@ -248,6 +250,7 @@ impl Survey {
                 self.oldest.get_or_insert(chunk.at);
                 self.last = chunk.last;
                 self.records += u64::from(chunk.count);
+                self.numbers += chunk.last - chunk.first + 1;
                 self.chunks += 1;
                 self.bytes += chunk.stored_bytes();
             }
@@ -264,10 +267,17 @@ impl Survey {
 
     fn tell(&self, lane: Lane, out: &mut String) {
         let span = match (self.first, self.oldest) {
-            (Some(first), Some(oldest)) => format!(
-                "{first}..={}: {} records in {} chunks, {} bytes, the oldest of {oldest}",
-                self.last, self.records, self.chunks, self.bytes
-            ),
+            (Some(first), Some(oldest)) => {
+                let merged = match self.numbers - self.records {
+                    0 => String::new(),
+                    _ => format!(" merged from {}", self.numbers),
+                };
+                let Survey { last, records, chunks, bytes, .. } = self;
+                format!(
+                    "{first}..={last}: {records} records{merged} in {chunks} chunks, {bytes} \
+                     bytes, the oldest of {oldest}"
+                )
+            }
             _ => "nothing waits".to_owned(),
         };
         let _ = writeln!(out, "{:<11}{span}; {} unreadable", lane.name(), self.unreadable);
@@ -387,7 +397,9 @@ impl Export {
         };
         for mut record in records {
             let seq = record.get("seq").and_then(Value::as_u64).unwrap_or(0);
-            if (self.from..=self.to).contains(&seq) {
+            // A merged record stands for all that it covers.
+            let first = record.get("covers").and_then(|covers| covers[0].as_u64()).unwrap_or(seq);
+            if first <= self.to && seq >= self.from {
                 record.insert("epoch".to_owned(), epoch.into());
                 record.insert("lane".to_owned(), lane.name().into());
                 record.insert("boot".to_owned(), chunk.boot.as_str().into());

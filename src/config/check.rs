@@ -12,6 +12,7 @@ use super::Problem;
 use super::file::{
     FullnessTable, GuidanceTable, HttpTable, LogTable, MainFile, MqttTable, StoreTable,
 };
+use crate::outbox::WINDOW_MAX;
 
 /// Gathers what is wrong, file by file.
 pub struct Rules {
@@ -214,6 +215,7 @@ fn fullness(rules: &mut Rules, table: &FullnessTable) {
 fn store(rules: &mut Rules, table: &StoreTable) {
     rules.range("store.commit_ms", table.commit_ms, 5, 10_000);
     rules.range("store.backlog_mib", table.backlog_mib, 16, 1_048_576);
+    rules.range("store.free_min_mib", table.free_min_mib, 0, 1_048_576);
     let shares = [
         ("store.alarms_percent", table.alarms_percent),
         ("store.events_percent", table.events_percent),
@@ -250,7 +252,7 @@ fn mqtt(rules: &mut Rules, table: &MqttTable) {
     rules.endpoint("mqtt.broker", &table.broker);
     rules.range("mqtt.keep_alive_s", table.keep_alive_s, 5, 600);
     rules.range("mqtt.ack_timeout_s", table.ack_timeout_s, 2, 600);
-    rules.range("mqtt.window", table.window, 1, 10);
+    rules.range("mqtt.window", table.window, 1, WINDOW_MAX as u32);
     rules.range("mqtt.replay_per_s", table.replay_per_s, 10, 1_000_000);
     if table.password_credential.is_some() && table.password_file.is_some() {
         rules.refuse("mqtt.password_file", "stands beside password_credential; keep one");

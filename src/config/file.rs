@@ -502,6 +502,9 @@ pub struct StoreTable {
     pub alarms_percent: u32,
     pub events_percent: u32,
     pub aggregates_percent: u32,
+    /// Free space below which lanes stop growing, aggregates first, in MiB: 0 (never) to
+    /// 1,048,576.
+    pub free_min_mib: u32,
 }
 
 impl Default for StoreTable {
@@ -513,6 +516,7 @@ impl Default for StoreTable {
             alarms_percent: 10,
             events_percent: 60,
             aggregates_percent: 30,
+            free_min_mib: 256,
         }
     }
 }

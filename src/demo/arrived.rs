@@ -1,5 +1,8 @@
 //! What a consumer in the city gets: counts what arrives at the broker, each record once, and tells
 //! repeats from losses by the records' numbers.
+//!
+//! A record stands for its own number, or for all that its `covers` names: then windows were merged
+//! before they were sent. A number that nothing stands for and no gap record names was lost.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +12,7 @@ use serde::Deserialize;
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Lane {
     pub messages: u64,
-    /// Records, each once.
+    /// Records, each once; a merged one counts as all that it covers.
     pub records: u64,
     /// Records that came again.
     pub repeats: u64,
@@ -35,7 +38,27 @@ struct Chunk {
     lane: String,
     first: u64,
     last: u64,
-    records: Vec<serde_json::Value>,
+    records: Vec<Record>,
+}
+
+#[derive(Deserialize)]
+struct Record {
+    seq: u64,
+    covers: Option<[u64; 2]>,
+}
+
+impl Chunk {
+    /// Whether its records stand for `first` to `last`, each number once and in order.
+    fn is_whole(&self) -> bool {
+        let mut next = self.first;
+        let in_order = self.records.iter().all(|record| {
+            let [first, last] = record.covers.unwrap_or([record.seq; 2]);
+            let fits = first == next && last == record.seq && first <= last;
+            next = last.saturating_add(1);
+            fits
+        });
+        in_order && !self.records.is_empty() && next == self.last.saturating_add(1)
+    }
 }
 
 impl Arrived {
@@ -47,10 +70,9 @@ impl Arrived {
         }
         let chunk = serde_json::from_slice::<Chunk>(payload);
         let whole = |chunk: &Chunk| {
-            let length = chunk.records.len() as u64;
             topic.ends_with(&format!("/{}", chunk.lane))
                 && !chunk.epoch.is_empty()
-                && chunk.last.checked_sub(chunk.first).is_some_and(|gap| gap + 1 == length)
+                && chunk.is_whole()
         };
         let Some(chunk) = chunk.ok().filter(whole) else {
             self.malformed += 1;
@@ -96,8 +118,42 @@ mod tests {
         assert_eq!(arrived.state, 1);
     }
 
+    /// (records as their numbers and what they cover, first and last) and whether that is whole.
+    #[test]
+    fn what_merged_records_cover_has_arrived() {
+        let record =
+            |seq: u64, first: u64| serde_json::json!({ "seq": seq, "covers": [first, seq] });
+        for (records, last, good) in [
+            (vec![record(15, 1), record(30, 16)], 30, true),
+            (vec![record(15, 1), serde_json::json!({ "seq": 16 })], 16, true),
+            (vec![record(15, 1), record(30, 17)], 30, false),
+            (vec![record(15, 1), record(30, 15)], 30, false),
+            (vec![record(15, 2)], 15, false),
+            (vec![record(15, 1)], 16, false),
+            (vec![serde_json::json!({ "seq": 15, "covers": [1, 14] })], 14, false),
+            (vec![], 0, false),
+        ] {
+            let mut arrived = Arrived::default();
+            let text = message("aggregates", 1, last, &records);
+            arrived.take("parkway/x/aggregates", text.as_bytes());
+            assert_eq!(arrived.malformed, u64::from(!good), "{text}");
+            let counted = arrived.lanes.get("aggregates").map_or(0, |lane| lane.records);
+            assert_eq!(counted, if good { last } else { 0 }, "{text}");
+        }
+        let mut arrived = Arrived::default();
+        for (first, last) in [(1, 15), (17, 30)] {
+            let text = message("aggregates", first, last, &[record(last, first)]);
+            arrived.take("parkway/x/aggregates", text.as_bytes());
+        }
+        assert_eq!(arrived.missing(), 1, "nobody covers 16");
+    }
+
     fn chunk(lane: &str, first: u64, last: u64) -> String {
         let records: Vec<_> = (first..=last).map(|seq| serde_json::json!({ "seq": seq })).collect();
+        message(lane, first, last, &records)
+    }
+
+    fn message(lane: &str, first: u64, last: u64, records: &[serde_json::Value]) -> String {
         serde_json::json!({
             "v": 1, "epoch": "00", "lane": lane, "first": first, "last": last, "records": records,
         })

@@ -72,6 +72,7 @@ pub use lease::Lease;
 pub use precedence::Source;
 pub use snapshot::*;
 pub use telling::Teller;
+pub use window::WINDOW_MS;
 
 use crate::config::GuidanceTable;
 use crate::record::{Body, Lane, Record};

@@ -244,7 +244,13 @@ impl Rig {
                         }
                         self.tokens.insert((lane, first), token);
                         self.log.push(format!("send {} {first}", lane.name()));
-                        inputs.push_back(Input::Sent { lane, token, first, last: first });
+                        inputs.push_back(Input::Sent {
+                            lane,
+                            token,
+                            first,
+                            last: first,
+                            records: 1,
+                        });
                     }
                     Effect::Remove { lane, first, .. } => {
                         self.log.push(format!("remove {} {first}", lane.name()));
@@ -553,7 +559,7 @@ impl Sim {
             }
         }
         self.wire.push_back(Message { lane, token, first, last });
-        Input::Sent { lane, token, first, last }
+        Input::Sent { lane, token, first, last, records: last - first + 1 }
     }
 
     /// No more faults: everything committed must arrive and leave.

@@ -132,6 +132,7 @@ fn store_view(store: &store::Status, now: Now, clock_good: bool) -> StoreView {
         backlog_bytes: status.bytes,
         oldest_age_s: age_s(status, now, clock_good),
         dropped_total: status.dropped,
+        merged_total: status.merged,
         // Numbers begin at 1, so the next one says how many there have been.
         committed_total: status.next.saturating_sub(1),
     };

@@ -3,7 +3,9 @@
 //! A value is a header and the JSON array that goes upstream as it is, so that sending needs no
 //! decoding. Values stay at 4 KiB or below wherever one record does, because sled moves a leaf of
 //! big ones to a file that it never makes durable. The first byte is the layout's version: a
-//! later daemon reads what an earlier one left.
+//! later daemon reads what an earlier one left. In version 1 each number has its record; in
+//! version 2 some were merged (`thin.rs`), and records are fewer than numbers. What fits version 1
+//! is written so: a store that was never thinned can still be read by an earlier daemon.
 
 use serde::Serialize;
 
@@ -11,8 +13,9 @@ use super::clocks;
 use crate::record::{Body, Record};
 use crate::time::{Mono, Wall};
 
-/// The layout this daemon writes.
-const VERSION: u8 = 1;
+/// A layout with a record for each number, and one with fewer.
+const VERSION_WHOLE: u8 = 1;
+const VERSION_THINNED: u8 = 2;
 /// A chunk is closed before it grows above this, in bytes of JSON: 4 KiB with header and key.
 const TARGET_BYTES: usize = 3_584;
 /// A single record may be bigger than the target, up to this; above, it is given up and counted.
@@ -23,10 +26,11 @@ const HEADER_BYTES: usize = 1 + 4 + 4 + 8 + 8 + 1;
 /// Some records of one lane, in order, as stored and as sent.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Chunk {
-    /// Number of the first record: the chunk's key.
+    /// Lowest number it stands for: the chunk's key.
     pub first: u64,
-    /// Number of the last one.
+    /// Highest number it stands for, that of its last record.
     pub last: u64,
+    /// Its records: as many as its numbers, or fewer where some were merged.
     pub count: u32,
     /// When the first was recorded.
     pub at: Wall,
@@ -42,7 +46,8 @@ impl Chunk {
         // Boot ids are 36 characters; one byte of length is what a UUID needs.
         let boot_len = u8::try_from(self.boot.len()).expect("a boot id is a short word");
         let mut value = Vec::with_capacity(HEADER_BYTES + self.boot.len() + self.json.len());
-        value.push(VERSION);
+        let whole = self.last - self.first + 1 == u64::from(self.count);
+        value.push(if whole { VERSION_WHOLE } else { VERSION_THINNED });
         value.extend([0; 4]);
         value.extend(self.count.to_be_bytes());
         value.extend(self.last.to_be_bytes());
@@ -73,7 +78,7 @@ impl Chunk {
 
     /// Reads what [`Chunk::encode`] wrote; `None` for anything else.
     pub fn decode(first: u64, value: &[u8]) -> Option<Chunk> {
-        if value.len() < HEADER_BYTES || value[0] != VERSION {
+        if value.len() < HEADER_BYTES {
             return None;
         }
         let crc = u32::from_be_bytes(value[1..5].try_into().ok()?);
@@ -84,7 +89,13 @@ impl Chunk {
         let count = u32::from_be_bytes(value[5..9].try_into().ok()?);
         let last = u64::from_be_bytes(value[9..17].try_into().ok()?);
         // A sound value under another's key is no sound chunk.
-        if last.checked_sub(first)?.checked_add(1)? != u64::from(count) {
+        let numbers = last.checked_sub(first)?.checked_add(1)?;
+        let sound = match value[0] {
+            VERSION_WHOLE => numbers == u64::from(count),
+            VERSION_THINNED => numbers > u64::from(count) && count > 0,
+            _ => false,
+        };
+        if !sound {
             return None;
         }
         Some(Chunk {
@@ -145,27 +156,33 @@ pub fn pack(
             refused += 1;
             continue;
         };
-        match chunks.last_mut() {
-            Some(chunk) if chunk.json.len() + json.len() < TARGET_BYTES => {
-                chunk.json.pop();
-                chunk.json.push(',');
-                chunk.json.push_str(&json);
-                chunk.json.push(']');
-                chunk.last = next;
-                chunk.count += 1;
-            }
-            Some(_) | None => chunks.push(Chunk {
-                first: next,
-                last: next,
-                count: 1,
-                at: record.at.wall,
-                boot: boot.to_owned(),
-                json: format!("[{json}]"),
-            }),
-        }
+        add(&mut chunks, boot, record.at.wall, (next, next), &json);
         next += 1;
     }
     (chunks, refused)
+}
+
+/// Puts a record that stands for numbers `first..=last` behind those before it, in a new chunk
+/// where it does not fit into theirs.
+pub fn add(chunks: &mut Vec<Chunk>, boot: &str, at: Wall, (first, last): (u64, u64), json: &str) {
+    match chunks.last_mut() {
+        Some(chunk) if chunk.json.len() + json.len() < TARGET_BYTES => {
+            chunk.json.pop();
+            chunk.json.push(',');
+            chunk.json.push_str(json);
+            chunk.json.push(']');
+            chunk.last = last;
+            chunk.count += 1;
+        }
+        Some(_) | None => chunks.push(Chunk {
+            first,
+            last,
+            count: 1,
+            at,
+            boot: boot.to_owned(),
+            json: format!("[{json}]"),
+        }),
+    }
 }
 
 fn line(record: &Record, seq: u64, good_since: Option<Mono>) -> Option<String> {
@@ -238,6 +255,22 @@ mod tests {
                 wrong[at] ^= 1 << bit;
                 assert_eq!(Chunk::decode(9, &wrong), None, "byte {at} bit {bit}");
             }
+        }
+    }
+
+    /// The first byte is beside the CRC: what it says must fit the numbers.
+    #[test]
+    fn a_thinned_chunk_has_a_layout_of_its_own() {
+        let (chunks, _) = pack(&[bay("a"), bay("b")], 9, "boot", GOOD);
+        for (last, version) in [(10, VERSION_WHOLE), (40, VERSION_THINNED)] {
+            let chunk = Chunk { last, ..chunks[0].clone() };
+            let mut value = chunk.encode();
+            assert_eq!((value[0], Chunk::decode(9, &value)), (version, Some(chunk)));
+            for wrong in [0, VERSION_WHOLE, VERSION_THINNED, 3] {
+                value[0] = wrong;
+                assert_eq!(Chunk::decode(9, &value).is_some(), wrong == version, "{wrong}");
+            }
+            assert_eq!(Chunk::decode(last, &value), None, "two records under one number");
         }
     }
 

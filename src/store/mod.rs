@@ -12,13 +12,17 @@ pub mod chunk;
 mod clocks;
 mod copy;
 mod deaths;
+mod floor;
 mod left;
 pub mod look;
+mod message;
 mod note;
 mod numbers;
 mod open;
 pub mod queue;
 mod segments;
+pub mod thin;
+mod thinner;
 mod write;
 mod writer;
 
@@ -39,15 +43,12 @@ use crate::gateway::{Kept, Ticket};
 use crate::record::{Body, Lane};
 use crate::time::{Clock, Mono, Wall};
 use clocks::Clocks;
+use message::{MESSAGE_BYTES, MESSAGE_CHUNKS_MAX, Message};
 use queue::Removal;
 
 /// How long a start waits for the store. A scan of a gigabyte takes 3 s from a slow card; guiding
 /// without what was kept is better than not guiding.
 const OPEN_MAX: Duration = Duration::from_secs(5);
-
-/// A message joins chunks up to so much JSON. A quiet site's commit is a chunk of one record, and a
-/// broker and a consumer take some thousand messages a second, of whatever size.
-const MESSAGE_BYTES: usize = 16 << 10;
 
 /// What readers need to know of the store, as marks that only grow while `generation` stays.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -84,8 +85,10 @@ pub struct Status {
 /// One lane of the backlog.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct LaneStatus {
+    /// Numbers that wait: a merged record counts as all that it covers.
     pub records: u64,
     pub bytes: u64,
+    /// The most it may hold now: its share, or less on a disk that is nearly full.
     pub bytes_max: u64,
     /// When the oldest waiting record was made, put right as far as can be.
     pub oldest_at: Option<Wall>,
@@ -95,6 +98,8 @@ pub struct LaneStatus {
     pub next: u64,
     /// Records given up since this start, before or after they were numbered.
     pub dropped: u64,
+    /// Records by which there are fewer since this start, because they were merged.
+    pub merged: u64,
 }
 
 /// What a reader found.
@@ -319,18 +324,14 @@ impl Store {
 
 /// What lies first in a range, with what joins it.
 fn joined(range: sled::Iter, bytes_max: usize) -> Result<Found, sled::Error> {
-    let mut whole: Option<Chunk> = None;
+    let mut message = Message::new(bytes_max, MESSAGE_CHUNKS_MAX);
     for entry in range {
         let (key, value) = entry?;
-        let first = key.as_ref().try_into().map_or(0, u64::from_be_bytes);
-        match (&mut whole, Chunk::decode(first, &value)) {
-            (None, None) => return Ok(Found::Unreadable { first }),
-            (None, Some(chunk)) => whole = Some(chunk),
-            (Some(whole), Some(next)) if whole.takes(&next, bytes_max) => whole.join(&next),
-            (Some(_), _) => break,
+        if !message.take(&key, &value) {
+            break;
         }
     }
-    Ok(whole.map_or(Found::Nothing, Found::Chunk))
+    Ok(message.found)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

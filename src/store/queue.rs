@@ -124,6 +124,11 @@ impl Queue {
         self.woken.notify_one();
     }
 
+    /// Whether somebody waits for what was pushed since the last batch.
+    pub(super) fn urgent(&self) -> bool {
+        self.lock().urgent
+    }
+
     /// Tells the store's thread that reading failed inside the database.
     pub fn suspect(&self, why: String) {
         let mut waiting = self.lock();

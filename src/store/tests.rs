@@ -5,6 +5,8 @@ use std::sync::mpsc::{Receiver, channel};
 use super::*;
 use crate::record::{Record, Sensed};
 
+mod thinned;
+
 #[test]
 fn what_is_durable_is_there_after_a_restart_and_numbers_go_on() {
     let dir = tempfile::tempdir().unwrap();

@@ -121,8 +121,8 @@ impl Write<'_> {
         Ok(())
     }
 
-    /// Removes the oldest chunks of a lane above its bound.
-    pub fn bound(&mut self, lane: Lane, bytes_max: u64) -> Result<(), String> {
+    /// Removes the oldest chunks of a lane above its bound, which is what `why` says.
+    pub fn bound(&mut self, lane: Lane, bytes_max: u64, why: &str) -> Result<(), String> {
         let at = lane as usize;
         if self.outcome.bytes[at] <= bytes_max {
             return Ok(());
@@ -141,8 +141,7 @@ impl Write<'_> {
             self.outcome.bytes[at] = self.outcome.bytes[at].saturating_sub(bytes);
         }
         if let Some((first, last)) = span {
-            let why = format!("the backlog's bound of {} MiB was reached", bytes_max >> 20);
-            self.gap(lane, last - first + 1, Some((first, last)), &why);
+            self.gap(lane, last - first + 1, Some((first, last)), why);
         }
         Ok(())
     }

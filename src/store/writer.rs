@@ -3,9 +3,10 @@
 //! A commit writes removals, chunks, kept values and each lane's next number, in this order, and
 //! ends with one flush. Any error or panic of sled closes the store: what was taken goes back to
 //! the queue, what may half stand on the disk is cut off when the store opens again, and its
-//! numbers are given again, since none was published. Near its bound a lane loses its oldest
-//! chunks, told by a gap record (merging old windows into coarser ones comes with a later form of
-//! this file).
+//! numbers are given again, since none was published. A lane above its bound loses its oldest
+//! chunks, told by a gap record. Before it comes to that, old windows are merged into coarser ones
+//! (`thinner.rs`), after the mark and where nobody waits; and on a disk that gets full the bounds
+//! come down to what is there (`floor.rs`).
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -17,15 +18,19 @@ use tokio::sync::watch;
 use super::aside::Aside;
 use super::chunk::Chunk;
 use super::clocks::Clocks;
+use super::floor::{self, Floor};
 use super::left::Left;
+use super::message::MESSAGE_CHUNKS_MAX;
 use super::note::Note;
 use super::numbers;
 use super::open::{self, Folder, Opened};
 use super::queue::{Batch, Queue, Taken};
+use super::thinner::{Thinned, Thinner};
 use super::write::{Outcome, Write, count_delivered};
 use super::{First, LaneStatus, Shared, Tide, Trees, lock};
 use crate::config::StoreTable;
 use crate::gateway::{Kept, Ticket};
+use crate::outbox::WINDOW_MAX;
 use crate::record::{Body, Lane, Record, Span};
 use crate::time::{Clock, Mono};
 
@@ -35,6 +40,8 @@ const RETRY_MIN: Duration = Duration::from_millis(250);
 const RETRY_MAX: Duration = Duration::from_secs(10);
 /// How often an idle thread looks after notices that nobody took.
 const IDLE: Duration = Duration::from_secs(1);
+/// Merging begins where a lane has less than this share of its bound left.
+const THIN_SHARE: u64 = 8;
 /// Notices that wait for an owner with a full queue; more are only logged.
 const NOTICES_MAX: usize = 16;
 
@@ -63,7 +70,10 @@ pub struct Writer {
     /// What has left each lane, and is told or delivered whatever becomes of the next commit.
     left: [Left; 3],
     bytes_max: [u64; 3],
+    floor: Floor,
+    thinner: Thinner,
     dropped: [u64; 3],
+    merged: [u64; 3],
     degraded_since: Option<Instant>,
     /// Doubles with each failure, until a commit succeeds.
     retry: Duration,
@@ -83,6 +93,8 @@ impl Writer {
         let backlog_bytes = u64::from(table.backlog_mib) << 20;
         Writer {
             bytes_max: shares.map(|percent| backlog_bytes / 100 * u64::from(percent)),
+            floor: Floor::new(u64::from(table.free_min_mib) << 20),
+            thinner: Thinner::new(WINDOW_MAX, MESSAGE_CHUNKS_MAX),
             parts,
             folder: None,
             opened: None,
@@ -90,6 +102,7 @@ impl Writer {
             bytes: [0; 3],
             left: [1; 3].map(Left::new),
             dropped: [0; 3],
+            merged: [0; 3],
             degraded_since: None,
             retry: RETRY_MIN,
             strikes: 0,
@@ -206,6 +219,7 @@ impl Writer {
         self.mark.epoch = Some(opened.epoch);
         self.mark.committed = opened.next;
         self.bytes = opened.bytes;
+        self.thinner = Thinner::new(WINDOW_MAX, MESSAGE_CHUNKS_MAX);
         // Whoever met a fault in the trees before these has said so: that is over.
         self.parts.queue.forget_suspicion();
         let trees = Trees { epoch: opened.epoch, lanes: opened.lanes.clone() };
@@ -255,12 +269,51 @@ impl Writer {
                     folder.note(&Note { epoch, next: self.mark.committed, head });
                 }
                 self.parts.tide.send_replace(self.mark);
+                self.thin();
             }
             Err(why) => {
                 self.parts.queue.put_back(batch);
                 self.degrade(&why);
             }
         }
+    }
+
+    /// Merges some old windows of the aggregates lane where it is nearly full. Where somebody
+    /// waits, that comes first: the commit for him ends here again.
+    fn thin(&mut self) {
+        let (lane, at) = (Lane::Aggregates, Lane::Aggregates as usize);
+        let (most, _) = self.floor.bound(lane, self.bytes_max[at]);
+        if self.bytes[at] <= most - most / THIN_SHARE || self.parts.queue.urgent() {
+            return;
+        }
+        let thinned = catch_unwind(AssertUnwindSafe(|| self.thin_slice(lane)));
+        let thinned =
+            thinned.unwrap_or_else(|panic| Err(format!("sled panicked: {}", open::said(&*panic))));
+        match thinned {
+            Ok(Some(thinned)) => {
+                let Thinned { bytes, records } = thinned;
+                tracing::debug!(lane = lane.name(), bytes, records, "store: windows merged");
+                self.bytes[at] = self.bytes[at].saturating_sub(bytes);
+                self.merged[at] += records;
+                self.tell_status();
+            }
+            Ok(None) => (),
+            Err(why) => self.degrade(&why),
+        }
+    }
+
+    /// One slice up to and with its own barrier: what is read after it is durable.
+    fn thin_slice(&mut self, lane: Lane) -> Result<Option<Thinned>, String> {
+        let at = lane as usize;
+        let opened = self.opened.as_ref().ok_or("there is no store")?;
+        let step = self.thinner.step(&opened.lanes[at], self.mark.committed[at]);
+        let Some(thinned) = step.map_err(|error| error.to_string())? else { return Ok(None) };
+        // Behind what it counts, as in a commit.
+        let bytes = self.bytes[at].saturating_sub(thinned.bytes);
+        let counted = opened.meta.insert(numbers::bytes_key(lane), &bytes.to_be_bytes());
+        counted.map_err(|error| error.to_string())?;
+        opened.db.flush().map_err(|error| error.to_string())?;
+        Ok(Some(thinned))
     }
 
     /// The boots' clocks, where there is something new to keep of them.
@@ -274,6 +327,7 @@ impl Writer {
     /// Everything up to and with the barrier.
     fn write(&mut self, batch: &mut Batch) -> Result<Outcome, String> {
         open::enough_room(&self.parts.path)?;
+        self.floor.look(floor::free_bytes(&self.parts.path)?, self.bytes);
         let now = self.parts.clock.now();
         let opened = self.opened.as_ref().ok_or("there is no store")?;
         count_delivered(opened, &batch.removals, &mut self.left)?;
@@ -294,13 +348,14 @@ impl Writer {
         }
         // Alarms last: gaps of the other lanes are alarms.
         for lane in [Lane::Events, Lane::Aggregates, Lane::Alarms] {
+            let (most, why) = self.floor.bound(lane, self.bytes_max[lane as usize]);
             if lane == Lane::Alarms {
-                write.bound(lane, self.bytes_max[lane as usize])?;
+                write.bound(lane, most, &why)?;
             }
             let records = batch.lanes[lane as usize].make_contiguous();
             write.append(lane, records)?;
             if lane != Lane::Alarms {
-                write.bound(lane, self.bytes_max[lane as usize])?;
+                write.bound(lane, most, &why)?;
             }
             write.find_vanished(lane)?;
             if lane == Lane::Alarms {
@@ -442,7 +497,7 @@ impl Writer {
             *status = LaneStatus {
                 records: head.as_ref().map_or(0, |(first, _)| next.saturating_sub(*first)),
                 bytes: self.bytes[at],
-                bytes_max: self.bytes_max[at],
+                bytes_max: self.floor.bound(Lane::ALL[at], self.bytes_max[at]).0,
                 oldest_at: head.as_ref().and_then(|(_, chunk)| chunk.as_ref()).map(|chunk| {
                     chunk.recorded_at(lock(&self.parts.shared.clocks).offset_ms(&chunk.boot))
                 }),
@@ -451,6 +506,7 @@ impl Writer {
                     .and_then(|chunk| Some(Mono(chunk.mono_ms()?.saturating_mul(1_000_000)))),
                 next,
                 dropped: self.dropped[at],
+                merged: self.merged[at],
             };
         }
         let mut status = lock(&self.parts.shared.status);

@@ -13,7 +13,7 @@ use super::work::{self, envelope};
 use crate::gateway::{Cars, GarageView, SignMode, SignView, Source};
 use crate::record::*;
 use crate::site::{Face, Turn};
-use crate::store::{self, chunk};
+use crate::store::{self, chunk, thin};
 use crate::time::{Mono, Now, Wall};
 
 const GOOD: Option<Mono> = Some(Mono(0));
@@ -64,6 +64,37 @@ fn the_clocks_quality_is_as_the_schemas_say() {
                 assert_eq!(validator.is_valid(&message), clock != "guessed", "{message}");
             }
         }
+    }
+}
+
+/// A merged window says what it covers; nothing but a pair of numbers says that, and only there.
+#[test]
+fn merged_windows_are_as_the_schema_says() {
+    let windows = [(1, 15), (16, 30)].map(|(first, last)| {
+        let (chunks, _) = chunk::pack(
+            &[record((Lane::Aggregates, Body::GarageWindow(window())))],
+            last,
+            "boot",
+            GOOD,
+        );
+        let mut window: thin::Window = thin::windows(&chunks[0]).unwrap().remove(0);
+        window.covers = Some([first, last]);
+        window
+    });
+    let chunk = thin::pack(&windows, "boot").unwrap().remove(0);
+    let message = envelope("jfb-edge-1", 0x1f, Lane::Aggregates, &chunk);
+    let message: Value = serde_json::from_str(&message).unwrap();
+    assert_eq!((&message["first"], &message["last"]), (&json!(1), &json!(30)));
+    assert_eq!(message["records"][1]["covers"], json!([16, 30]));
+    let validator = schema("aggregates");
+    agrees(&validator, &message);
+    for wrong in [json!(15), json!([1]), json!([0, 15]), json!([1, 2, 3]), json!(["1", "15"])] {
+        let mut spoiled = message.clone();
+        spoiled["records"][0]["covers"] = wrong;
+        assert!(!validator.is_valid(&spoiled), "a wrong message passed: {spoiled}");
+    }
+    for lane in ["alarms", "events"] {
+        assert!(!std::fs::read_to_string(path_of(lane)).unwrap().contains("covers"), "{lane}");
     }
 }
 
@@ -390,9 +421,13 @@ fn agrees(validator: &Validator, message: &Value) {
 }
 
 fn schema(name: &str) -> Validator {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("config/schema");
-    let text = std::fs::read_to_string(folder.join(format!("{name}.schema.json"))).unwrap();
+    let text = std::fs::read_to_string(path_of(name)).unwrap();
     let schema: Value = serde_json::from_str(&text).unwrap();
     jsonschema::meta::validate(&schema).expect("the schema itself is wrong");
     jsonschema::draft202012::new(&schema).unwrap()
+}
+
+fn path_of(name: &str) -> std::path::PathBuf {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("config/schema");
+    folder.join(format!("{name}.schema.json"))
 }

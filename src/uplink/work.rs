@@ -379,7 +379,7 @@ impl Worker {
                 let payload = envelope(gateway, self.epoch(), lane, &chunk);
                 let topic = format!("{}/{}", self.base, lane.name());
                 if link.send_chunk(&topic, payload, lane, token) {
-                    Input::Sent { lane, token, first, last }
+                    Input::Sent { lane, token, first, last, records: u64::from(chunk.count) }
                 } else {
                     Input::Busy { lane }
                 }

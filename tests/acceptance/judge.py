@@ -41,6 +41,14 @@ def said(record):
     return rest if "clock" in record else rest | {"at": record.get("at")}
 
 
+def span_of(record):
+    """First and last number that a record stands for: its own, or what was merged into it."""
+    covers = record.get("covers")
+    well_formed = isinstance(covers, list) and len(covers) == 2 and all(
+        isinstance(number, int) for number in covers)
+    return tuple(covers) if well_formed else (record["seq"], record["seq"])
+
+
 class Ledger:
     """What was received and what is wrong with it."""
 
@@ -49,6 +57,7 @@ class Ledger:
         self.faults = []
         self.records = defaultdict(dict)  # (epoch, lane) -> seq -> record
         self.order = defaultdict(list)    # (epoch, lane) -> seqs, repeats dropped
+        self.covered = defaultdict(set)   # (epoch, lane) -> numbers that some record stands for
         self.repeats = defaultdict(int)   # (epoch, lane) -> how many came again
         self.repeat_messages = defaultdict(int)  # the same in messages
         self.retained = {}                # topic -> last payload
@@ -90,10 +99,13 @@ class Ledger:
     def take_chunk(self, topic, lane, body, received_at):
         key = (body.get("epoch"), lane)
         records = body.get("records", [])
-        seqs = [record["seq"] for record in records
-                if isinstance(record, dict) and "seq" in record]
-        if not seqs or (body.get("first"), body.get("last")) != (seqs[0], seqs[-1]):
+        spans = [span_of(record) for record in records
+                 if isinstance(record, dict) and "seq" in record]
+        if not spans or (body.get("first"), body.get("last")) != (spans[0][0], spans[-1][1]):
             self.faults.append(f"{topic}: first and last do not frame the records")
+        if any(before[1] + 1 != after[0] for before, after in zip(spans, spans[1:])
+               if isinstance(before[1], int) and isinstance(after[0], int)):
+            self.faults.append(f"{topic}: its records leave numbers out, or tell them twice")
         if body.get("lane") != lane:
             self.faults.append(f"{topic}: a chunk of lane {body.get('lane')}")
         repeats = self.repeats[key]
@@ -115,11 +127,18 @@ class Ledger:
         if order and seq <= order[-1]:
             self.faults.append(f"{key}: {seq} came first after {order[-1]}: out of order")
         order.append(seq)
+        first, last = span_of(record)
+        numbers = set(range(first, last + 1))
+        if last != seq or not numbers:
+            self.faults.append(f"{key}: {seq} covers {first} to {last}, which does not end with it")
+        if numbers & self.covered[key]:
+            self.faults.append(f"{key}: {seq} covers what another record stands for")
+        self.covered[key] |= numbers
         self.records[key][seq] = record
         self.stamped.append((received_at, key[1], record))
 
     def gaps(self):
-        """Missing seqs, unless a gap record announced them."""
+        """Numbers that no record stands for, unless a gap record announced them."""
         told = set()
         for (epoch, _), records in self.records.items():
             for record in records.values():
@@ -127,8 +146,7 @@ class Ledger:
                     span = range(record["first"], record["last"] + 1)
                     told |= {(epoch, record["of"], seq) for seq in span}
         missing = []
-        for (epoch, lane), seqs in self.order.items():
-            have = set(seqs)
+        for (epoch, lane), have in self.covered.items():
             first = min(have)
             if first not in (0, 1):
                 missing.append(f"{lane} of {epoch} begins at {first}")

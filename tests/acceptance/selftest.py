@@ -81,11 +81,21 @@ def verdict(folder, messages, allowed=0):
 def judge_sees(folder):
     good = [chunk([record(1), record(2)]), chunk([record(3)]),
             chunk([lease(4, "a-1", "x"), ended(5, "a-1"), lease(6, "a-2", "x")]),
-            chunk([window(1)], "aggregates")]
+            chunk([window(1)], "aggregates"),
+            chunk([window(16, covers=[2, 16]), window(17)], "aggregates", first=2)]
     wrong = verdict(folder, good)
     check("the judge accepts what is right", not wrong, wrong)
     planted = {
         "a lost record": ([chunk([record(1)]), chunk([record(3)])], "lacks 2"),
+        "numbers that no merged window covers": ([chunk([window(1)], "aggregates"), chunk(
+            [window(16, covers=[3, 16])], "aggregates", first=3)], "lacks 2"),
+        "a hole between merged windows": ([chunk(
+            [window(5, covers=[1, 5]), window(9, covers=[7, 9])], "aggregates", first=1)],
+            "leave numbers out"),
+        "a window merged and sent": ([chunk([window(1), window(2)], "aggregates"), chunk(
+            [window(9, covers=[2, 9])], "aggregates", first=2)], "another record stands for"),
+        "a merged window that covers other numbers": ([chunk(
+            [window(9, covers=[1, 8])], "aggregates", first=1, last=8)], "does not end with it"),
         "a lost beginning": ([chunk([record(5)])], "begins at 5"),
         "records out of order": ([chunk([record(1)]), chunk([record(3)]), chunk([record(2)])],
                                  "out of order"),

@@ -170,7 +170,7 @@ class World:
         wrong = ledger.verdict(sites.WINDOW * self.breaks)
         for lane, count in committed.items():
             count = max(count, self.committed.get(lane, 0))
-            got = len(ledger.lane(lane))
+            got = sum(len(numbers) for (_, of), numbers in ledger.covered.items() if of == lane)
             if got < count:
                 wrong.append(f"{lane}: {count} were committed, {got} came")
         if self.cars:

@@ -72,7 +72,7 @@ pub fn wait(failure: &str, done: impl Fn() -> bool) {
 }
 
 /// Bytes of a file up to its last one that is not zero: behind it there is nothing to break.
-pub fn used(path: &Path) -> u64 {
+fn used(path: &Path) -> u64 {
     let bytes = fs::read(path).unwrap();
     bytes.iter().rposition(|byte| *byte != 0).unwrap_or(0) as u64 + 1
 }
