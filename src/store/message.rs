@@ -7,22 +7,19 @@
 use super::Found;
 use super::chunk::Chunk;
 
-/// A message joins chunks up to so much JSON ...
+/// A message joins chunks up to so much JSON; a bigger chunk goes alone.
 pub const MESSAGE_BYTES: usize = 16 << 10;
-/// ... and up to so many of them.
-pub const MESSAGE_CHUNKS_MAX: usize = 32;
 
 /// A message being put together.
 pub struct Message {
     pub found: Found,
     bytes_max: usize,
-    chunks_left: usize,
 }
 
 impl Message {
-    /// Joins chunks up to so much JSON and so many of them; one fits in any case.
-    pub fn new(bytes_max: usize, chunks_max: usize) -> Message {
-        Message { found: Found::Nothing, bytes_max, chunks_left: chunks_max }
+    /// Joins chunks up to so much JSON; one fits in any case.
+    pub fn new(bytes_max: usize) -> Message {
+        Message { found: Found::Nothing, bytes_max }
     }
 
     /// Takes a lane's next entry; false where nothing more fits. What cannot be read is a message
@@ -30,7 +27,6 @@ impl Message {
     pub fn take(&mut self, key: &[u8], value: &[u8]) -> bool {
         let first = key.try_into().map_or(0, u64::from_be_bytes);
         let chunk = Chunk::decode(first, value);
-        self.chunks_left = self.chunks_left.saturating_sub(1);
         match (&mut self.found, chunk) {
             (Found::Nothing, None) => self.found = Found::Unreadable { first },
             (Found::Nothing, Some(chunk)) => self.found = Found::Chunk(chunk),
@@ -39,16 +35,7 @@ impl Message {
             }
             _ => return false,
         }
-        self.chunks_left > 0
-    }
-
-    /// Where the message after it begins at the earliest; `None` for an empty one.
-    pub fn after(&self) -> Option<u64> {
-        match &self.found {
-            Found::Chunk(chunk) => Some(chunk.last.saturating_add(1)),
-            Found::Unreadable { first } => Some(first.saturating_add(1)),
-            Found::Nothing | Found::Away => None,
-        }
+        true
     }
 }
 
@@ -63,11 +50,10 @@ mod tests {
     fn what_follows_without_a_gap_goes_together_up_to_a_size() {
         let whole: Vec<(u64, Vec<u8>)> = (1..=5).map(|n| (n, chunk(n, "boot"))).collect();
         let size = Chunk::decode(1, &whole[0].1).unwrap().json.len();
-        assert_eq!(end(&[], size, 9), None);
-        assert_eq!(end(&whole, 0, 9), Some(2), "one fits in any case");
-        assert_eq!(end(&whole, 3 * size, 9), Some(4));
-        assert_eq!(end(&whole, 99 * size, 9), Some(6));
-        assert_eq!(end(&whole, 99 * size, 4), Some(5));
+        assert_eq!(end(&[], size), None);
+        assert_eq!(end(&whole, 0), Some(2), "one fits in any case");
+        assert_eq!(end(&whole, 3 * size), Some(4));
+        assert_eq!(end(&whole, 99 * size), Some(6));
         let cases = [
             ("another clock", 2, (3, chunk(3, "other")), 3),
             ("unreadable", 2, (3, b"nonsense".to_vec()), 3),
@@ -77,13 +63,13 @@ mod tests {
         for (what, at, entry, after) in cases {
             let mut entries = whole.clone();
             entries[at] = entry;
-            assert_eq!(end(&entries, 99 * size, 9), Some(after), "{what}");
+            assert_eq!(end(&entries, 99 * size), Some(after), "{what}");
         }
     }
 
     #[test]
     fn joined_records_are_one_array() {
-        let mut message = Message::new(MESSAGE_BYTES, MESSAGE_CHUNKS_MAX);
+        let mut message = Message::new(MESSAGE_BYTES);
         for n in 7..=9_u64 {
             assert!(message.take(&n.to_be_bytes(), &chunk(n, "boot")));
         }
@@ -95,14 +81,18 @@ mod tests {
     }
 
     /// Where a message of these entries ends.
-    fn end(entries: &[(u64, Vec<u8>)], bytes_max: usize, chunks_max: usize) -> Option<u64> {
-        let mut message = Message::new(bytes_max, chunks_max);
+    fn end(entries: &[(u64, Vec<u8>)], bytes_max: usize) -> Option<u64> {
+        let mut message = Message::new(bytes_max);
         for (first, value) in entries {
             if !message.take(&first.to_be_bytes(), value) {
                 break;
             }
         }
-        message.after()
+        match message.found {
+            Found::Chunk(chunk) => Some(chunk.last + 1),
+            Found::Unreadable { first } => Some(first + 1),
+            Found::Nothing | Found::Away => None,
+        }
     }
 
     fn chunk(n: u64, boot: &str) -> Vec<u8> {

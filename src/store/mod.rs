@@ -43,7 +43,7 @@ use crate::gateway::{Kept, Ticket};
 use crate::record::{Body, Lane};
 use crate::time::{Clock, Mono, Wall};
 use clocks::Clocks;
-use message::{MESSAGE_BYTES, MESSAGE_CHUNKS_MAX, Message};
+use message::{MESSAGE_BYTES, Message};
 use queue::Removal;
 
 /// How long a start waits for the store. A scan of a gigabyte takes 3 s from a slow card; guiding
@@ -324,7 +324,7 @@ impl Store {
 
 /// What lies first in a range, with what joins it.
 fn joined(range: sled::Iter, bytes_max: usize) -> Result<Found, sled::Error> {
-    let mut message = Message::new(bytes_max, MESSAGE_CHUNKS_MAX);
+    let mut message = Message::new(bytes_max);
     for entry in range {
         let (key, value) = entry?;
         if !message.take(&key, &value) {

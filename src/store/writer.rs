@@ -20,17 +20,15 @@ use super::chunk::Chunk;
 use super::clocks::Clocks;
 use super::floor::{self, Floor};
 use super::left::Left;
-use super::message::MESSAGE_CHUNKS_MAX;
 use super::note::Note;
 use super::numbers;
 use super::open::{self, Folder, Opened};
 use super::queue::{Batch, Queue, Taken};
-use super::thinner::{Thinned, Thinner};
+use super::thinner::{KNOWN_BYTES, Thinned, Thinner};
 use super::write::{Outcome, Write, count_delivered};
 use super::{First, LaneStatus, Shared, Tide, Trees, lock};
 use crate::config::StoreTable;
 use crate::gateway::{Kept, Ticket};
-use crate::outbox::WINDOW_MAX;
 use crate::record::{Body, Lane, Record, Span};
 use crate::time::{Clock, Mono};
 
@@ -94,7 +92,7 @@ impl Writer {
         Writer {
             bytes_max: shares.map(|percent| backlog_bytes / 100 * u64::from(percent)),
             floor: Floor::new(u64::from(table.free_min_mib) << 20),
-            thinner: Thinner::new(WINDOW_MAX, MESSAGE_CHUNKS_MAX),
+            thinner: Thinner::default(),
             parts,
             folder: None,
             opened: None,
@@ -219,7 +217,7 @@ impl Writer {
         self.mark.epoch = Some(opened.epoch);
         self.mark.committed = opened.next;
         self.bytes = opened.bytes;
-        self.thinner = Thinner::new(WINDOW_MAX, MESSAGE_CHUNKS_MAX);
+        self.thinner = Thinner::default();
         // Whoever met a fault in the trees before these has said so: that is over.
         self.parts.queue.forget_suspicion();
         let trees = Trees { epoch: opened.epoch, lanes: opened.lanes.clone() };
@@ -306,7 +304,8 @@ impl Writer {
     fn thin_slice(&mut self, lane: Lane) -> Result<Option<Thinned>, String> {
         let at = lane as usize;
         let opened = self.opened.as_ref().ok_or("there is no store")?;
-        let step = self.thinner.step(&opened.lanes[at], self.mark.committed[at]);
+        let next = self.mark.committed[at];
+        let step = self.thinner.step(&opened.lanes[at], next, KNOWN_BYTES);
         let Some(thinned) = step.map_err(|error| error.to_string())? else { return Ok(None) };
         // Behind what it counts, as in a commit.
         let bytes = self.bytes[at].saturating_sub(thinned.bytes);

@@ -5,9 +5,9 @@ Parts: `rtu` (60 units on one serial line), `shared` (64 units of which some are
 loop), `sweep` (21,000 bays a second, beside such a loop on the same controllers), `flip` (bay to
 event and to sign), `commit` (allocation over HTTP with its commit, beside bare appends with group
 commit on the same disk) and `stall` (a disk that takes seconds: `commit.py`), `outage` (broker
-stopped and frozen, with and without a kill), `backlog` (the long outage: `backlog.py`), `dense` and `most`
-(16,384 bays with everything on,
-and how far one box goes: `dense.py`).
+stopped and frozen, with and without a kill), `backlog` (the long outage:
+`backlog.py`), `dense` and `most` (16,384 bays with everything on, and how far one box goes:
+`dense.py`).
 A bar that is missed makes the run fail. Ends with `N passed, N failed`.
 """
 
