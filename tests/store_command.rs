@@ -97,8 +97,8 @@ fn thinned(folder: &Path) -> u64 {
         commit_ms: 5,
         backlog_mib: 16,
         alarms_percent: 10,
-        events_percent: 89,
-        aggregates_percent: 1,
+        events_percent: 88,
+        aggregates_percent: 2,
         ..Default::default()
     };
     let path = folder.to_owned();

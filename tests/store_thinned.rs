@@ -122,8 +122,8 @@ fn open(folder: &Path) -> Store {
         commit_ms: 5,
         backlog_mib: 16,
         alarms_percent: 10,
-        events_percent: 89,
-        aggregates_percent: 1,
+        events_percent: 88,
+        aggregates_percent: 2,
         ..StoreTable::default()
     };
     let (boot, path) = ("boot".to_owned(), folder.to_owned());

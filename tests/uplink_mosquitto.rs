@@ -101,7 +101,7 @@ fn a_thinned_lane_arrives_complete() {
     broker.stop();
     let dir = tempfile::tempdir().unwrap();
     let narrow = "replay_per_s = 100\n[store]\ncommit_ms = 5\nbacklog_mib = 16\n\
-                  alarms_percent = 10\nevents_percent = 89\naggregates_percent = 1\n";
+                  alarms_percent = 10\nevents_percent = 88\naggregates_percent = 2\n";
     let rig = Rig::with(dir.path(), broker.port, narrow);
     let feed = |minutes: std::ops::Range<u64>| {
         let mark = rig.store.durable();

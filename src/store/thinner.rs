@@ -2,7 +2,7 @@
 //!
 //! A slice is a row of neighbouring chunks of one boot within one quarter of an hour (later: one
 //! hour) that is over. Its chunks go and the merged ones come in one atomic batch: a kill leaves
-//! either. The lane's first chunks stay as they are, as many as can be under way to the broker:
+//! either. The lane's first bytes stay as they are, as many as can be under way to the broker:
 //! what was ever published keeps its number and its body, and what is merged was seen by nobody.
 //! The barrier comes before the next commit, so nothing is published before it is durable.
 
@@ -14,6 +14,11 @@ use crate::outbox::WINDOW_MAX;
 
 /// Chunks read at once: 1 MiB, a quarter of an hour of 150 garages, some ten ms of work.
 const SLICE_CHUNKS: usize = 256;
+
+/// The most JSON that a message joins of chunks; a bigger chunk goes alone.
+const MESSAGE_BYTES: usize = 16 << 10;
+/// So much at a lane's beginning may be known outside: a full window of full messages.
+pub const KNOWN_BYTES: usize = WINDOW_MAX * MESSAGE_BYTES;
 
 /// How far a lane has been merged, by span. Forgotten with the process: it looks again.
 #[derive(Debug, Default)]
@@ -46,17 +51,21 @@ struct Slice {
 impl Thinner {
     /// Merges the oldest slice that can be merged; first all quarters, then hours. `None` where
     /// nothing is left now, or where so much was looked through that the rest waits. `next` is the
-    /// lane's next number.
+    /// lane's next number; its first `known_bytes` of JSON are left alone.
     ///
     /// # Errors
     ///
     /// What sled says.
-    pub fn step(&mut self, tree: &Tree, next: u64) -> Result<Option<Thinned>, sled::Error> {
+    pub fn step(
+        &mut self,
+        tree: &Tree,
+        next: u64,
+        known_bytes: usize,
+    ) -> Result<Option<Thinned>, sled::Error> {
         if self.idle_at == next {
             return Ok(None);
         }
-        let Some(from) = tree.iter().keys().nth(WINDOW_MAX).transpose()? else { return Ok(None) };
-        let from = u64::from_be_bytes(from.as_ref().try_into().unwrap_or([0xff; 8]));
+        let Some(from) = behind(tree, known_bytes)? else { return Ok(None) };
         let mut looked = 0;
         for (cursor, span_s) in self.cursors.iter_mut().zip(SPANS_S) {
             while let Some(slice) = Slice::read(tree, from.max(*cursor), span_s)? {
@@ -73,6 +82,21 @@ impl Thinner {
         self.idle_at = next;
         Ok(None)
     }
+}
+
+/// Where what nobody outside can know begins. A message is at most [`MESSAGE_BYTES`], or one chunk.
+fn behind(tree: &Tree, known_bytes: usize) -> Result<Option<u64>, sled::Error> {
+    let mut passed = 0;
+    for entry in tree.iter() {
+        let (key, value) = entry?;
+        let first = u64::from_be_bytes(key.as_ref().try_into().unwrap_or([0xff; 8]));
+        if passed >= known_bytes {
+            return Ok(Some(first));
+        }
+        let json = Chunk::decode(first, &value).map_or(0, |chunk| chunk.json.len());
+        passed += json.min(MESSAGE_BYTES);
+    }
+    Ok(None)
 }
 
 impl Slice {
@@ -153,24 +177,24 @@ mod tests {
         let tree = lane(&[(1, 46, "boot")]);
         let mut thinner = Thinner::default();
         let mut fewer = 0;
-        while let Some(thinned) = thinner.step(&tree, 47).unwrap() {
+        while let Some(thinned) = thinner.step(&tree, 47, ten(&tree)).unwrap() {
             fewer += thinned.records;
         }
         // 11 to 15 are the rest of the first quarter; 46 begins the fourth, so the third is over.
         let merged = [(11, 15), (16, 30), (31, 45), (46, 46)];
         assert_eq!(spans(&tree), (1..=10).map(|n| (n, n)).chain(merged).collect::<Vec<_>>());
         assert_eq!(fewer, 46 - 14);
-        assert_eq!(thinner.step(&tree, 47).unwrap(), None);
+        assert_eq!(thinner.step(&tree, 47, ten(&tree)).unwrap(), None);
     }
 
     #[test]
     fn what_may_still_grow_is_left() {
         let tree = lane(&[(1, 30, "boot")]);
         let mut thinner = Thinner::default();
-        while thinner.step(&tree, 31).unwrap().is_some() {}
+        while thinner.step(&tree, 31, ten(&tree)).unwrap().is_some() {}
         assert_eq!(spans(&tree).last(), Some(&(30, 30)));
         tree.insert(31_u64.to_be_bytes(), minute(31, 31, "boot").encode()).unwrap();
-        assert!(thinner.step(&tree, 32).unwrap().is_some(), "it never looked again");
+        assert!(thinner.step(&tree, 32, ten(&tree)).unwrap().is_some(), "it never looked again");
         assert_eq!(spans(&tree)[11..], [(16, 30), (31, 31)]);
     }
 
@@ -181,11 +205,17 @@ mod tests {
         tree.insert(33_u64.to_be_bytes(), b"nonsense").unwrap();
         tree.insert(34_u64.to_be_bytes(), minute(34, 46, "other").encode()).unwrap();
         let mut thinner = Thinner::default();
-        while thinner.step(&tree, 99).unwrap().is_some() {}
+        while thinner.step(&tree, 99, ten(&tree)).unwrap().is_some() {}
         // Each of them is over, since nothing can be added to it: so hours were made as well.
         let merged = [(11, 19), (21, 25), (26, 31), (34, 34)];
         assert_eq!(spans(&tree)[10..], merged);
         assert_eq!(tree.len(), 10 + 4 + 1, "what cannot be read went");
+    }
+
+    /// The JSON of a lane's first ten chunks.
+    fn ten(tree: &Tree) -> usize {
+        let first = (1..=10_u64).map(|n| (n, tree.get(n.to_be_bytes()).unwrap().unwrap()));
+        first.map(|(n, value)| Chunk::decode(n, &value).unwrap().json.len()).sum()
     }
 
     /// A chunk of one window under that number, which ended with that minute.

@@ -24,7 +24,7 @@ use super::note::Note;
 use super::numbers;
 use super::open::{self, Folder, Opened};
 use super::queue::{Batch, Queue, Taken};
-use super::thinner::{Thinned, Thinner};
+use super::thinner::{KNOWN_BYTES, Thinned, Thinner};
 use super::write::{Outcome, Write, count_delivered};
 use super::{First, LaneStatus, Shared, Tide, Trees, lock};
 use crate::config::StoreTable;
@@ -304,7 +304,8 @@ impl Writer {
     fn thin_slice(&mut self, lane: Lane) -> Result<Option<Thinned>, String> {
         let at = lane as usize;
         let opened = self.opened.as_ref().ok_or("there is no store")?;
-        let step = self.thinner.step(&opened.lanes[at], self.mark.committed[at]);
+        let next = self.mark.committed[at];
+        let step = self.thinner.step(&opened.lanes[at], next, KNOWN_BYTES);
         let Some(thinned) = step.map_err(|error| error.to_string())? else { return Ok(None) };
         // Behind what it counts, as in a commit.
         let bytes = self.bytes[at].saturating_sub(thinned.bytes);
