@@ -79,6 +79,9 @@ pub struct Site {
     pub name: String,
     /// This gateway's name in records.
     pub gateway: String,
+    /// CRC-32 of the files it was read from, in hexadecimal: tells whether two gateways, or one
+    /// before and after a visit, run the same configuration.
+    pub config: String,
     /// What schedules are written in.
     pub time_zone: TimeZone,
     /// Minute of the day at which door counts are set to what is seen; never where `None`.

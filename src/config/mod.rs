@@ -66,7 +66,8 @@ impl std::fmt::Display for Problem {
 /// every rule that does not hold.
 pub fn load(path: &Path) -> Result<Config, Vec<Problem>> {
     let mut problems = Vec::new();
-    let main: file::MainFile = match parse(path) {
+    let mut digest = crc32fast::Hasher::new();
+    let main: file::MainFile = match parse(path, &mut digest) {
         Ok(main) => main,
         Err(problem) => return Err(vec![problem]),
     };
@@ -74,7 +75,7 @@ pub fn load(path: &Path) -> Result<Config, Vec<Problem>> {
     let mut parts = Vec::new();
     for include in &main.site.include {
         let path = folder.join(include);
-        match parse::<file::PartFile>(&path) {
+        match parse::<file::PartFile>(&path, &mut digest) {
             Ok(part) => parts.push((path, part)),
             Err(problem) => problems.push(problem),
         }
@@ -85,7 +86,9 @@ pub fn load(path: &Path) -> Result<Config, Vec<Problem>> {
     let part_lines = parts.iter().flat_map(|(_, part)| &part.lines);
     let devices = devices(main.lines.iter().chain(part_lines));
     let zone = time_zone(&main.site.time_zone);
-    weave::weave(path.to_owned(), main, parts, devices, zone)
+    let mut config = weave::weave(path.to_owned(), main, parts, devices, zone)?;
+    config.site.config = format!("{:08x}", digest.finalize());
+    Ok(config)
 }
 
 /// Which file each serial path leads to: `/dev/serial/by-id/...` and `/dev/ttyUSB0` may be one
@@ -103,7 +106,10 @@ fn time_zone(name: &str) -> Option<TimeZone> {
     jiff::fmt::temporal::DateTimeParser::new().parse_time_zone(name).ok()
 }
 
-fn parse<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, Problem> {
+fn parse<T: serde::de::DeserializeOwned>(
+    path: &Path,
+    digest: &mut crc32fast::Hasher,
+) -> Result<T, Problem> {
     let problem = |text: String| Problem { file: path.to_owned(), key: String::new(), text };
     let about =
         std::fs::metadata(path).map_err(|error| problem(format!("cannot read: {error}")))?;
@@ -112,6 +118,7 @@ fn parse<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, Problem> {
     }
     let text =
         std::fs::read_to_string(path).map_err(|error| problem(format!("cannot read: {error}")))?;
+    digest.update(text.as_bytes());
     // The error of the toml crate shows the line, the column and the offending text.
     toml::from_str(&text).map_err(|error| problem(error.to_string().trim_end().to_owned()))
 }

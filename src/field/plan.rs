@@ -298,7 +298,8 @@ fn block(table: Table, first: u32, last: u32, ranges: &[&Range]) -> Block {
         // Whole steps only: half a counter at the edge belongs to another block.
         let skipped = first.saturating_sub(range.first).div_ceil(range.step);
         let ended = last.min(range.first + range.items).saturating_sub(range.first) / range.step;
-        (skipped < ended).then(|| Part {
+        // What may not be asked for in so long a read has a block of its own, and only lies here.
+        (skipped < ended && last - first <= range.limit).then(|| Part {
             kind: range.kind,
             offset: narrow(range.first + skipped * range.step - first),
             items: narrow((ended - skipped) * range.step),

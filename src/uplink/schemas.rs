@@ -12,7 +12,7 @@ use super::state::{Absence, Presence, stamped};
 use super::work::{self, envelope};
 use crate::gateway::{Cars, GarageView, SignMode, SignView, Source};
 use crate::record::*;
-use crate::site::{Face, Turn};
+use crate::site::{Face, Site, Turn};
 use crate::store::{self, chunk, thin};
 use crate::time::{Mono, Now, Wall};
 
@@ -146,12 +146,13 @@ fn state_is_as_its_topics_say() {
         agrees(&schema("state-sign"), &serde_json::from_str(&stamped(&sign, now)).unwrap());
     }
 
+    let site = Site { config: "0badcafe".to_owned(), ..work::tests::site() };
     let mut status = store::Status { epoch: Some(7), ..store::Status::default() };
     status.lanes[0].oldest_at = Some(Wall(0));
     let degraded =
         store::Status { degraded: Some("no disk".to_owned()), ..store::Status::default() };
     for (status, good) in [(status, true), (degraded, false)] {
-        let presence = stamped(&Presence::new("jfb-edge-1", "boot", &status, good), now);
+        let presence = stamped(&Presence::new(&site, "boot", &status, good), now);
         agrees(&schema("state-gateway"), &serde_json::from_str(&presence).unwrap());
     }
     for clean in [true, false] {

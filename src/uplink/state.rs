@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::link::Link;
 use crate::gateway::{GarageView, SignView, Snapshot};
 use crate::record::Lane;
+use crate::site::Site;
 use crate::store;
 use crate::time::{Now, Wall};
 
@@ -38,6 +39,8 @@ pub struct Presence {
     pub gateway: String,
     pub version: &'static str,
     pub boot: String,
+    /// What it was configured with when it started: [`Site::config`].
+    pub config: String,
     pub epoch: Option<String>,
     pub clock: ClockState,
     pub store: StoreState,
@@ -89,14 +92,15 @@ struct Stamped<'a, T> {
 }
 
 impl Presence {
-    pub fn new(gateway: &str, boot: &str, status: &store::Status, clock_good: bool) -> Presence {
+    pub fn new(site: &Site, boot: &str, status: &store::Status, clock_good: bool) -> Presence {
         let lanes = Lane::ALL.into_iter().zip(&status.lanes);
         Presence {
             v: 1,
             online: true,
-            gateway: gateway.to_owned(),
+            gateway: site.gateway.clone(),
             version: env!("CARGO_PKG_VERSION"),
             boot: boot.to_owned(),
+            config: site.config.clone(),
             epoch: status.epoch.map(|epoch| format!("{epoch:016x}")),
             clock: if clock_good { ClockState::Good } else { ClockState::Unsure },
             store: match status.degraded {

@@ -259,7 +259,7 @@ impl Worker {
         let status = self.parts.store.status();
         let clock_good = self.parts.clock.good_since().is_some();
         let Parts { site, boot, .. } = &self.parts;
-        let presence = Presence::new(&site.gateway, boot, &status, clock_good);
+        let presence = Presence::new(site, boot, &status, clock_good);
         let mut sent = u64::from(self.board.send_presence(link, &self.base, at, presence));
         let picture = self.pictures.borrow_and_update().clone();
         sent += self.board.send(link, &self.base, Instant::now(), &picture);

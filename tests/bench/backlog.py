@@ -3,16 +3,18 @@
 `cargo bench --bench backlog` fills a store as 72 hours without a broker do (then on to a million
 records) in memory; the daemon starts on a copy of it on the disk, with the broker out of reach, and
 then within reach. While it drains, places are closed as incidents: each makes an alarm and changes
-retained state, and both have to overtake what waits.
+retained state, and both have to overtake what waits. `volume` is what a usual day writes.
 """
 
 import json
 import pathlib
+import re
 import shutil
 import subprocess
 import tempfile
 import time
 
+import cars
 import sites
 from common import ROOT, quantile, row
 from world import World, until
@@ -21,6 +23,8 @@ DRAIN_PER_S = 20_000
 START_MAX_S = 2.0
 URGENT_MAX_S = 1.0
 MEMORY_MAX_MIB = 16.0
+VEHICLES_A_DAY = 45_000
+VOLUME_MAX_GIB = 2
 
 
 def fill(folder, hours):
@@ -83,6 +87,30 @@ def one_drain(args, filled_store, filled):
     urgent(arrived, sent)
     row("resident during the drain", f"{min(resident):.1f} to {max(resident):.1f} MiB",
         bar=f"within {MEMORY_MAX_MIB:.0f} MiB", fine=max(resident) - resident[0] <= MEMORY_MAX_MIB)
+
+
+def volume(args):
+    """What a day writes, at the reference site's traffic and the default commit interval."""
+    span_s = 600 if args.full else 120
+    with World(args.binary, make=sites.reference) as world:
+        cars.fill(world.controllers, world.site, 0.6)
+        world.daemon.start()
+        until(lambda: all(g["unknown"] == 0 for g in world.daemon.garages().values()), 20)
+        # As many leave as come: half of the day's changes, and then the other half.
+        world.drive(per_s=VEHICLES_A_DAY / 86_400, stay_s=(30, 60))
+        time.sleep(60)
+        before, began = written_bytes(world), time.monotonic()
+        time.sleep(span_s)
+        gib = (written_bytes(world) - before) / (time.monotonic() - began) * 86_400 / (1 << 30)
+        committed = sum(world.committed_now().values())
+    row(f"written at {VEHICLES_A_DAY} vehicles a day, over {span_s} s, {committed} records so far",
+        f"{gib:.2f} GiB a day", bar=f"{VOLUME_MAX_GIB} GiB", fine=gib <= VOLUME_MAX_GIB)
+
+
+def written_bytes(world):
+    """What the daemon had written to the disk, by the kernel's count of pages made dirty."""
+    text = pathlib.Path(f"/proc/{world.daemon.child.pid}/io").read_text()
+    return int(re.search(r"^write_bytes: (\d+)", text, re.M)[1])
 
 
 def drained(arrived, waiting, filled):

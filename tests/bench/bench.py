@@ -5,9 +5,9 @@ Parts: `rtu` (60 units on one serial line), `shared` (64 units of which some are
 loop), `sweep` (21,000 bays a second, beside such a loop on the same controllers), `flip` (bay to
 event and to sign), `commit` (allocation over HTTP with its commit, beside bare appends with group
 commit on the same disk) and `stall` (a disk that takes seconds: `commit.py`), `outage` (broker
-stopped and frozen, with and without a kill), `backlog` (the long outage:
-`backlog.py`), `dense` and `most` (16,384 bays with everything on, and how far one box goes:
-`dense.py`).
+stopped and frozen, with and without a kill), `backlog` (the long outage)
+and `volume` (what a day writes: `backlog.py`), `dense` and `most` (16,384 bays with everything on,
+and how far one box goes: `dense.py`).
 A bar that is missed makes the run fail. Ends with `N passed, N failed`.
 """
 
@@ -27,7 +27,7 @@ from common import (FLIPS_PER_S, Flips, intervals, missed_slots, ms, poll_loop, 
 
 import cars
 import sites
-from backlog import backlog
+from backlog import backlog, volume
 from commit import commit, stall
 from dense import dense, most
 from world import World, until
@@ -239,8 +239,8 @@ def main():
     began = machine()
     if not args.only:
         step_row(args.step)
-    for part in (rtu, shared, writes, alone, sweep, flip, commit, stall, outage, backlog, dense,
-                 most):
+    for part in (rtu, shared, writes, alone, sweep, flip, commit, stall, outage, backlog,
+                 volume, dense, most):
         if not args.only or part.__name__ in args.only:
             print(f"{part.__name__}:", flush=True)
             try:

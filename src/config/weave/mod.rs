@@ -148,6 +148,7 @@ impl Weave {
             id: main.site.id.clone(),
             name: main.site.name.clone(),
             gateway: main.site.gateway.clone(),
+            config: String::new(),
             time_zone: time_zone.unwrap_or(TimeZone::UTC),
             ledger_reset,
             nodes: Vec::new(),

@@ -432,6 +432,7 @@ fn site(units: usize, profile: Profile, signs: u16) -> Arc<Site> {
         units: (0..units as u32).map(UnitIx).collect(),
     };
     Arc::new(Site {
+        config: String::new(),
         time_zone: jiff::tz::TimeZone::UTC,
         ledger_reset: None,
         id: "t".into(),

@@ -45,6 +45,19 @@ fn unwired_ends_are_not_read() {
     assert!(unwired.blocks.is_empty());
 }
 
+/// A number's two registers, the second of which is also read for something with a limit of one.
+#[test]
+fn a_part_below_anothers_step_keeps_its_own_limit() {
+    let bits = Bays { block_max: Some(1), ..detectors(80, None) };
+    let plan = plan(&profile(Some(bits), Some(counters(3, 1))), &[Some(BayIx(0)); 80], HOLE_MAX);
+    let of = |kind: Kind| {
+        let blocks = plan.blocks.iter().filter(move |b| b.parts.iter().any(|p| p.kind == kind));
+        blocks.map(|block| (block.first, block.count)).collect::<Vec<_>>()
+    };
+    assert_eq!(of(Kind::Detect), [(0, 1), (1, 1), (2, 1), (3, 1), (4, 1)]);
+    assert_eq!(of(Kind::Counters), [(3, 2)]);
+}
+
 /// Something to read: what it is, which, and where all of it lies.
 type Want = (Kind, u16, Table, Range<u32>);
 
@@ -130,10 +143,12 @@ fn own_limit(profile: &Profile, kind: Kind) -> u16 {
     limit.unwrap_or(u16::MAX).max(least)
 }
 
-/// Where the steps of a block end, counted from its first item.
+/// Where a block may end without cutting a step, counted from its first item.
 fn ends(block: &Block) -> Vec<u32> {
-    let items = held(block).into_iter().map(|(_, _, _, items)| items);
-    items.map(|items| items.end - u32::from(block.first)).collect()
+    let items: Vec<Range<u32>> = held(block).into_iter().map(|(_, _, _, items)| items).collect();
+    let inside = |end: &u32| items.iter().any(|other| other.start < *end && *end < other.end);
+    let ends = items.iter().map(|items| items.end).filter(|end| !inside(end));
+    ends.map(|end| end - u32::from(block.first)).collect()
 }
 
 proptest! {
