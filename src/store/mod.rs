@@ -277,9 +277,8 @@ impl Store {
 
     /// The first chunk of `lane` that begins in `from..before`, if the store is still that of
     /// `epoch`, joined by those that follow without a gap in the same boot until a message of
-    /// `bytes_max` or [`MESSAGE_BYTES`] is full; with times put right where its clock was unsure
-    /// and became good later. Reads from the page cache or the disk: a few microseconds, or one
-    /// disk access.
+    /// `bytes_max` or 16 KiB is full; with times put right where its clock was unsure and became
+    /// good later. Reads from the page cache or the disk: a few microseconds, or one disk access.
     pub fn read(&self, epoch: u64, lane: Lane, from: u64, before: u64, bytes_max: usize) -> Found {
         if from >= before {
             return Found::Nothing;
