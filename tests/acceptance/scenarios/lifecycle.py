@@ -133,6 +133,8 @@ def token(bench):
 def port_in_use(bench):
     """A port that is taken: exit 1, and the log says which."""
     with World(bench.binary) as world, socket.socket() as taken:
+        # Connections of an earlier scenario may still linger on it.
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(("127.0.0.1", world.site.ports["http"]))
         taken.listen()
         world.daemon.start(wait=False)
