@@ -186,6 +186,8 @@ impl Drop for Bus {
 struct Voice {
     due: VecDeque<(Instant, u8)>,
     spoke: Option<Instant>,
+    /// By how much what was said last came late.
+    held_up: Duration,
 }
 
 fn converter(listener: &TcpListener, shared: &Shared) {
@@ -219,7 +221,10 @@ fn serve(port: &mut (impl Read + Write + AsFd), shared: &Shared, voice: &mut Voi
             Ok(count) => {
                 if heard.is_empty() {
                     begun = Instant::now();
-                    quiet = voice.spoke.map(|spoke| begun.saturating_duration_since(spoke));
+                    // A talker that this machine held up was silent meanwhile, for all others.
+                    let pause = voice.held_up + shared.framing.characters(1);
+                    let since = |spoke| begun.saturating_duration_since(spoke).max(pause);
+                    quiet = voice.spoke.map(since);
                 }
                 heard.extend_from_slice(&bytes[..count]);
                 if let Some(request) = whole(&mut heard, shared) {
@@ -240,6 +245,7 @@ impl Voice {
     /// Says what is due; gives when the next byte is.
     fn speak(&mut self, port: &mut impl Write) -> Option<Instant> {
         let mut bytes = Vec::new();
+        let first = self.due.front().map(|(due, _)| *due);
         while let Some(&(due, byte)) = self.due.front() {
             if due > Instant::now() {
                 break;
@@ -248,7 +254,9 @@ impl Voice {
             self.due.pop_front();
         }
         if !bytes.is_empty() {
-            self.spoke = Some(Instant::now());
+            let now = Instant::now();
+            self.held_up = first.map_or(Duration::ZERO, |due| now.saturating_duration_since(due));
+            self.spoke = Some(now);
             // A port that nobody has open loses what is said on it.
             let _ = port.write_all(&bytes);
         }
