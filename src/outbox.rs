@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 use crate::record::Lane;
 use crate::time::Mono;
 
-/// The largest window: so many of a lane's first chunks may be known outside.
+/// The largest window: so many messages from a lane's beginning may be known outside.
 pub const WINDOW_MAX: usize = 10;
 /// First and longest wait after the broker refused a chunk of a lane.
 const REFUSED_MS: u64 = 1_000;
@@ -37,8 +37,8 @@ pub enum Input {
     LinkUp { receive_max: usize },
     /// Not connected: whatever was under way may or may not have arrived.
     LinkDown,
-    /// [`Effect::Send`] handed this chunk to the client under this token; its records may be fewer
-    /// than its numbers.
+    /// [`Effect::Send`] handed this message to the client under this token; its records may be
+    /// fewer than its numbers.
     Sent { lane: Lane, token: u64, first: u64, last: u64, records: u64 },
     /// [`Effect::Send`] found nothing in its range.
     Absent { lane: Lane },
@@ -80,7 +80,7 @@ pub enum Effect {
 /// Bounds.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Chunks a lane may have under way or leaving: 1 to [`WINDOW_MAX`].
+    /// Messages a lane may have under way or leaving: 1 to [`WINDOW_MAX`].
     pub window: usize,
     /// Records a second while a backlog drains.
     pub replay_per_s: u64,

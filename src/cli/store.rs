@@ -161,10 +161,8 @@ fn beside(place: &Place) -> String {
         let waiting = next.saturating_sub(head);
         let _ = writeln!(out, "           {} next {next}, {waiting} not delivered", lane.name());
     }
-    if let Ok(text) = std::fs::read_to_string(place.folder.join("opening")) {
-        // In this boot, ever, and which boot: see `store::open`.
-        let ever = text.split_whitespace().nth(1).unwrap_or("1");
-        let _ = writeln!(out, "opening    {ever} starts did not end it");
+    if beside.died > 0 {
+        let _ = writeln!(out, "opening    {} starts did not end it", beside.died);
     }
     asides(&place.folder, &mut out);
     out

@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io;
+use std::path::Path;
 
 use super::open::{Folder, sync_dir};
 
@@ -30,6 +31,14 @@ impl Deaths {
         self.boot >= DEATHS_MAX || self.ever >= DEATHS_EVER_MAX
     }
 
+    /// What the marker in a store's folder says; none without it.
+    pub fn of(folder: &Path) -> Deaths {
+        match fs::read_to_string(folder.join("opening")) {
+            Ok(text) => Deaths::read(&text, &boot_id()),
+            Err(_) => Deaths::default(),
+        }
+    }
+
     /// `BOOT EVER BOOT_ID`; what cannot be read counts as one.
     fn read(text: &str, boot_id: &str) -> Deaths {
         let mut words = text.split_whitespace();
@@ -41,13 +50,6 @@ impl Deaths {
 }
 
 impl Folder {
-    pub(super) fn deaths(&self) -> Deaths {
-        match fs::read_to_string(self.path.join("opening")) {
-            Ok(text) => Deaths::read(&text, &boot_id()),
-            Err(_) => Deaths::default(),
-        }
-    }
-
     /// Counts this start as dead until [`Folder::unmark`].
     pub(super) fn mark(&self, deaths: Deaths) -> io::Result<()> {
         let text = format!("{} {} {}\n", deaths.boot + 1, deaths.ever + 1, boot_id());

@@ -9,10 +9,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use sled::{Db, IVec, Tree};
 
 pub use super::copy::{Copy, Place};
+use super::deaths::Deaths;
 use super::left::Left;
 use super::note::Note;
 use super::numbers::{left_key, next_key};
 use super::open::said;
+use super::segments;
 use crate::record::Lane;
 use crate::store::Chunk;
 
@@ -24,6 +26,8 @@ const NEAR: u64 = 1_024;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Beside {
     pub epoch: Option<u64>,
+    /// Starts that died while opening it, since the last one that did not.
+    pub died: u32,
     /// By lane, the number that comes next, and the lowest not delivered.
     pub numbers: Option<([u64; 3], [u64; 3])>,
 }
@@ -67,14 +71,17 @@ pub fn beside(folder: &std::path::Path) -> Beside {
     let epoch = epoch.and_then(|text| u64::from_str_radix(text.trim(), 16).ok());
     let note = Note::read(folder);
     let numbers = note.filter(|note| epoch.is_none_or(|epoch| epoch == note.epoch));
+    let died = Deaths::of(folder).ever;
     Beside {
+        died,
         epoch: epoch.or(note.map(|note| note.epoch)),
         numbers: numbers.map(|note| (note.next, note.head)),
     }
 }
 
 impl Contents {
-    /// Opens a copy: as it is, else without snapshots, else without its `conf`.
+    /// Opens a copy: as it is, else without its `conf`, else without snapshots where the log can
+    /// do without; else sled would blank it and an empty store be told.
     ///
     /// # Errors
     ///
@@ -83,9 +90,13 @@ impl Contents {
         let db = copy.folder().join("db");
         remove(&db, |name| name.ends_with(".generating"));
         let mut mended = None;
+        let alone = segments::stands_alone(&db.join("db")).map_err(|error| error.to_string())?;
+        if !alone && !has(&db, |name| name.starts_with("snap.")) {
+            return Err("its snapshot is missing".to_owned());
+        }
         let mut opened = trees(&copy);
-        for (how, prefix) in [("without its snapshots", "snap."), ("without its conf", "conf")] {
-            if opened.is_ok() {
+        for (how, prefix) in [("without its conf", "conf"), ("without its snapshots", "snap.")] {
+            if opened.is_ok() || (prefix == "snap." && !alone) {
                 break;
             }
             remove(&db, |name| name.starts_with(prefix));
@@ -249,6 +260,11 @@ fn quietly<T>(work: impl FnOnce() -> Result<T, sled::Error>) -> Result<T, String
         Ok(done) => done.map_err(|error| error.to_string()),
         Err(panic) => Err(format!("sled panicked: {}", said(&*panic))),
     }
+}
+
+fn has(folder: &std::path::Path, wanted: impl Fn(&str) -> bool) -> bool {
+    let mut files = fs::read_dir(folder).into_iter().flatten().flatten();
+    files.any(|file| wanted(&file.file_name().to_string_lossy()))
 }
 
 fn remove(folder: &std::path::Path, wanted: impl Fn(&str) -> bool) {

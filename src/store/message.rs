@@ -10,33 +10,33 @@ use super::chunk::Chunk;
 /// A message joins chunks up to so much JSON; a bigger chunk goes alone.
 pub const MESSAGE_BYTES: usize = 16 << 10;
 
-/// A message being put together.
-pub struct Message {
-    pub found: Found,
+/// What lies first in a range, with what joins it up to `bytes_max` of JSON; one chunk in any case.
+/// `put_right` makes of each what is sent, before it is measured.
+///
+/// # Errors
+///
+/// What sled says.
+pub fn joined(
+    range: impl Iterator<Item = sled::Result<(sled::IVec, sled::IVec)>>,
     bytes_max: usize,
-}
-
-impl Message {
-    /// Joins chunks up to so much JSON; one fits in any case.
-    pub fn new(bytes_max: usize) -> Message {
-        Message { found: Found::Nothing, bytes_max }
-    }
-
-    /// Takes a lane's next entry; false where nothing more fits. What cannot be read is a message
-    /// of its own.
-    pub fn take(&mut self, key: &[u8], value: &[u8]) -> bool {
-        let first = key.try_into().map_or(0, u64::from_be_bytes);
-        let chunk = Chunk::decode(first, value);
-        match (&mut self.found, chunk) {
-            (Found::Nothing, None) => self.found = Found::Unreadable { first },
-            (Found::Nothing, Some(chunk)) => self.found = Found::Chunk(chunk),
-            (Found::Chunk(whole), Some(next)) if whole.takes(&next, self.bytes_max) => {
-                whole.join(&next);
-            }
-            _ => return false,
+    put_right: impl Fn(&mut Chunk),
+) -> Result<Found, sled::Error> {
+    let mut whole: Option<Chunk> = None;
+    for entry in range {
+        let (key, value) = entry?;
+        let first = key.as_ref().try_into().map_or(0, u64::from_be_bytes);
+        let mut chunk = Chunk::decode(first, &value);
+        if let Some(chunk) = &mut chunk {
+            put_right(chunk);
         }
-        true
+        match (&mut whole, chunk) {
+            (None, None) => return Ok(Found::Unreadable { first }),
+            (None, Some(chunk)) => whole = Some(chunk),
+            (Some(whole), Some(next)) if whole.takes(&next, bytes_max) => whole.join(&next),
+            (Some(_), _) => break,
+        }
     }
+    Ok(whole.map_or(Found::Nothing, Found::Chunk))
 }
 
 #[cfg(test)]
@@ -67,13 +67,24 @@ mod tests {
         }
     }
 
+    /// A clock that became good makes lines longer: what no longer fits stays for the next message,
+    /// or a broker's limit would have it put aside.
+    #[test]
+    fn what_is_measured_is_what_is_sent() {
+        let entries: Vec<(u64, Vec<u8>)> = (1..=3).map(|n| (n, chunk(n, "boot"))).collect();
+        let size = Chunk::decode(1, &entries[0].1).unwrap().json.len();
+        let longer = |chunk: &mut Chunk| chunk.json.insert_str(chunk.json.len() - 1, "   ");
+        let found = joined(range(&entries), 3 * size, longer).unwrap();
+        let Found::Chunk(chunk) = found else { panic!("nothing found") };
+        assert_eq!((chunk.last, chunk.json.matches("   ").count()), (2, 2));
+        assert!(chunk.json.len() <= 3 * size);
+    }
+
     #[test]
     fn joined_records_are_one_array() {
-        let mut message = Message::new(MESSAGE_BYTES);
-        for n in 7..=9_u64 {
-            assert!(message.take(&n.to_be_bytes(), &chunk(n, "boot")));
-        }
-        let Found::Chunk(chunk) = message.found else { panic!("nothing found") };
+        let entries: Vec<(u64, Vec<u8>)> = (7..=9).map(|n| (n, chunk(n, "boot"))).collect();
+        let found = joined(range(&entries), MESSAGE_BYTES, |_| ()).unwrap();
+        let Found::Chunk(chunk) = found else { panic!("nothing found") };
         assert_eq!((chunk.first, chunk.last, chunk.count), (7, 9, 3));
         let lines: Vec<serde_json::Value> = serde_json::from_str(&chunk.json).unwrap();
         let numbers: Vec<u64> = lines.iter().map(|line| line["seq"].as_u64().unwrap()).collect();
@@ -82,17 +93,17 @@ mod tests {
 
     /// Where a message of these entries ends.
     fn end(entries: &[(u64, Vec<u8>)], bytes_max: usize) -> Option<u64> {
-        let mut message = Message::new(bytes_max);
-        for (first, value) in entries {
-            if !message.take(&first.to_be_bytes(), value) {
-                break;
-            }
-        }
-        match message.found {
+        match joined(range(entries), bytes_max, |_| ()).unwrap() {
             Found::Chunk(chunk) => Some(chunk.last + 1),
             Found::Unreadable { first } => Some(first + 1),
             Found::Nothing | Found::Away => None,
         }
+    }
+
+    fn range(
+        entries: &[(u64, Vec<u8>)],
+    ) -> impl Iterator<Item = sled::Result<(sled::IVec, sled::IVec)>> {
+        entries.iter().map(|(first, value)| Ok((first.to_be_bytes()[..].into(), value[..].into())))
     }
 
     fn chunk(n: u64, boot: &str) -> Vec<u8> {

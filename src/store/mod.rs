@@ -56,7 +56,7 @@ use crate::gateway::{Kept, Ticket};
 use crate::record::{Body, Lane};
 use crate::time::{Clock, Mono, Wall};
 use clocks::Clocks;
-use message::{MESSAGE_BYTES, Message};
+use message::{MESSAGE_BYTES, joined};
 use queue::Removal;
 
 /// How long a start waits for the store. A scan of a gigabyte takes 3 s from a slow card; guiding
@@ -290,9 +290,9 @@ impl Store {
         let tree = &trees.lanes[lane as usize];
         let range = from.to_be_bytes()..before.to_be_bytes();
         let most = bytes_max.min(MESSAGE_BYTES);
-        let read = catch_unwind(AssertUnwindSafe(|| joined(tree.range(range), most)));
+        let right = |chunk: &mut Chunk| self.put_right(chunk);
+        let read = catch_unwind(AssertUnwindSafe(|| joined(tree.range(range), most, right)));
         let why = match read {
-            Ok(Ok(Found::Chunk(chunk))) => return self.put_right(chunk),
             Ok(Ok(found)) => return found,
             Ok(Err(error)) => error.to_string(),
             Err(panic) => format!("sled panicked: {}", open::said(&*panic)),
@@ -302,12 +302,11 @@ impl Store {
         Found::Away
     }
 
-    fn put_right(&self, mut chunk: Chunk) -> Found {
+    fn put_right(&self, chunk: &mut Chunk) {
         let offset_ms = lock(&self.shared.clocks).offset_ms(&chunk.boot);
         if let Some(json) = offset_ms.and_then(|ms| clocks::corrected(&chunk.json, ms)) {
             chunk.json = json;
         }
-        Found::Chunk(chunk)
     }
 
     /// Removes delivered chunks of the store of `epoch`, those that begin in `first..=last`, with
@@ -332,18 +331,6 @@ impl Store {
         self.queue.stop();
         lock(&self.done).recv_timeout(within).is_ok()
     }
-}
-
-/// What lies first in a range, with what joins it.
-fn joined(range: sled::Iter, bytes_max: usize) -> Result<Found, sled::Error> {
-    let mut message = Message::new(bytes_max);
-    for entry in range {
-        let (key, value) = entry?;
-        if !message.take(&key, &value) {
-            break;
-        }
-    }
-    Ok(message.found)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
