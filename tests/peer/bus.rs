@@ -27,6 +27,10 @@ use super::{Seen, answer};
 pub const THINKS: Duration = Duration::from_millis(3);
 /// How often a bus with nothing to do looks whether it is to end.
 const LOOK: Duration = Duration::from_millis(20);
+/// More bytes than an answer can have are said without sleeping in between.
+const BABBLE: usize = 256;
+/// How long a request may be on its way through the terminal on a busy machine.
+const DELIVERY: Duration = Duration::from_millis(5);
 
 /// A request as a unit heard it.
 #[derive(Clone, Debug)]
@@ -186,8 +190,8 @@ impl Drop for Bus {
 struct Voice {
     due: VecDeque<(Instant, u8)>,
     spoke: Option<Instant>,
-    /// By how much what was said last came late.
-    held_up: Duration,
+    /// When this machine last held it up for a silence or longer, and for how long.
+    held_up: Option<(Instant, Duration)>,
 }
 
 fn converter(listener: &TcpListener, shared: &Shared) {
@@ -211,7 +215,9 @@ fn serve(port: &mut (impl Read + Write + AsFd), shared: &Shared, voice: &mut Voi
     let (mut heard, mut begun, mut bytes) = (Vec::new(), Instant::now(), [0; 512]);
     let mut quiet = None;
     while !shared.stop.load(Ordering::Relaxed) {
-        let next = match voice.speak(port) {
+        let next = match voice.speak(port, shared.framing) {
+            // Waking up late would leave silences in it.
+            Some(_) if voice.due.len() > BABBLE => Duration::ZERO,
             Some(due) => due.saturating_duration_since(Instant::now()).min(LOOK),
             None => LOOK,
         };
@@ -221,10 +227,7 @@ fn serve(port: &mut (impl Read + Write + AsFd), shared: &Shared, voice: &mut Voi
             Ok(count) => {
                 if heard.is_empty() {
                     begun = Instant::now();
-                    // A talker that this machine held up was silent meanwhile, for all others.
-                    let pause = voice.held_up + shared.framing.characters(1);
-                    let since = |spoke| begun.saturating_duration_since(spoke).max(pause);
-                    quiet = voice.spoke.map(since);
+                    quiet = voice.quiet(begun);
                 }
                 heard.extend_from_slice(&bytes[..count]);
                 if let Some(request) = whole(&mut heard, shared) {
@@ -243,7 +246,7 @@ fn serve(port: &mut (impl Read + Write + AsFd), shared: &Shared, voice: &mut Voi
 
 impl Voice {
     /// Says what is due; gives when the next byte is.
-    fn speak(&mut self, port: &mut impl Write) -> Option<Instant> {
+    fn speak(&mut self, port: &mut impl Write, framing: Framing) -> Option<Instant> {
         let mut bytes = Vec::new();
         let first = self.due.front().map(|(due, _)| *due);
         while let Some(&(due, byte)) = self.due.front() {
@@ -255,12 +258,25 @@ impl Voice {
         }
         if !bytes.is_empty() {
             let now = Instant::now();
-            self.held_up = first.map_or(Duration::ZERO, |due| now.saturating_duration_since(due));
+            let late = first.map_or(Duration::ZERO, |due| now.saturating_duration_since(due));
+            // The byte before it ended a character earlier.
+            let pause = late + framing.characters(1);
+            if pause >= framing.silence() {
+                self.held_up = Some((now, pause));
+            }
             self.spoke = Some(now);
             // A port that nobody has open loses what is said on it.
             let _ = port.write_all(&bytes);
         }
         self.due.front().map(|(due, _)| *due)
+    }
+
+    /// How long the bus was silent before what was heard at `begun`. It was sent a moment earlier:
+    /// a talker that was held up just then had been silent, for all others.
+    fn quiet(&self, begun: Instant) -> Option<Duration> {
+        let since = begun.saturating_duration_since(self.spoke?);
+        let held_up = self.held_up.filter(|(end, _)| begun.duration_since(*end) < DELIVERY);
+        Some(since.max(held_up.map_or(Duration::ZERO, |(_, pause)| pause)))
     }
 
     fn plan(&mut self, said: Said, mut at: Instant, shared: &Shared) {
