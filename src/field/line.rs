@@ -77,7 +77,7 @@ impl<'a> Turns<'a> {
         let idle = matches!(job, Job::Wait { .. } | Job::Finished);
         if idle || now.since(self.published) >= PUBLISH_EVERY {
             self.published = now;
-            self.line.status.send_modify(|status| status.clone_from(self.agenda.status()));
+            self.line.status.send_modify(|status| status.take(self.agenda.status()));
         }
         self.begun = now;
         job

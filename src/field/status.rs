@@ -162,6 +162,17 @@ impl LineStatus {
         }
     }
 
+    /// Becomes what `other` is, in the room that is there: this happens after each exchange.
+    pub fn take(&mut self, other: &LineStatus) {
+        let LineStatus { units, signs, outputs, .. } = self;
+        let (mut units, mut signs) = (std::mem::take(units), std::mem::take(signs));
+        let mut outputs = std::mem::take(outputs);
+        units.clone_from(&other.units);
+        signs.clone_from(&other.signs);
+        outputs.clone_from(&other.outputs);
+        *self = LineStatus { units, signs, outputs, ..*other };
+    }
+
     /// A status for everything that is written on the line, in the order of places; counters of an
     /// owner before this one go on.
     pub fn own(&mut self, owners: impl Iterator<Item = Owner>) {
