@@ -230,25 +230,32 @@ fn what_no_barrier_covered_is_gone_when_it_opens_anew() {
 }
 
 #[test]
-fn a_read_that_fails_twice_sets_the_store_aside() {
+fn a_read_that_fails_twice_sets_the_store_aside_and_the_new_one_knows_every_promise() {
     let dir = tempfile::tempdir().unwrap();
+    filled(dir.path());
     let rig = Rig::start(dir.path());
-    rig.push(vec![bay(0)], 1);
+    rig.push(vec![bay(1), keep("lease/2", Some("new")), keep("lease/3", Some("over"))], 1);
     rig.durable(1);
+    rig.push(vec![keep("lease/3", None)], 2);
+    rig.durable(2);
     let epoch = rig.store.status().epoch;
     rig.queue.suspect("test".to_owned());
     let first = rig.notices.recv_timeout(Duration::from_secs(10)).unwrap();
     assert!(matches!(first, Body::StoreDegraded { .. }), "{first:?}");
     let second = rig.notices.recv_timeout(Duration::from_secs(10)).unwrap();
     assert!(matches!(second, Body::StoreBack { .. }), "{second:?}");
-    assert_eq!(rig.read_all(Lane::Events), [(1, 0)], "opening anew lost something");
+    assert_eq!(rig.read_all(Lane::Events), [(1, 0), (2, 1)], "opening anew lost something");
     rig.queue.suspect("test".to_owned());
     let third = rig.notices.recv_timeout(Duration::from_secs(10)).unwrap();
     assert!(matches!(third, Body::StoreSetAside { .. }), "{third:?}");
-    rig.push(vec![bay(1)], 2);
-    rig.durable(2);
+    rig.push(vec![bay(2)], 3);
+    rig.durable(3);
     assert_ne!(rig.store.status().epoch, epoch);
-    assert_eq!(rig.read_all(Lane::Events), [(1, 1)]);
+    assert_eq!(rig.read_all(Lane::Events), [(1, 2)]);
+    rig.stop();
+    let kept = Rig::start(dir.path()).kept.entries;
+    let kept: Vec<_> = kept.iter().map(|(key, value)| (key.as_str(), value.as_slice())).collect();
+    assert_eq!(kept, [("lease/1", &b"old"[..]), ("lease/2", b"new")]);
 }
 
 /// What a store of this run gave up says nothing about the one that took its place.

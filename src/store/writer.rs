@@ -8,6 +8,7 @@
 //! (`thinner.rs`), after the mark and where nobody waits; and on a disk that gets full the bounds
 //! come down to what is there (`floor.rs`).
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -80,6 +81,9 @@ pub struct Writer {
     notices: Vec<Body>,
     /// Kept values found too late for the start, until the owner takes them.
     late: Option<Kept>,
+    /// All kept values as committed, some hundred KiB at a full site: where a store is set aside
+    /// in this run, the one that takes its place must know every promise and closure.
+    kept: BTreeMap<String, Vec<u8>>,
     /// Numbers missing at the end when it was opened, until a commit has told them.
     owed: Vec<(Lane, u64, u64)>,
 }
@@ -106,6 +110,7 @@ impl Writer {
             strikes: 0,
             notices: Vec::new(),
             late: None,
+            kept: BTreeMap::new(),
             owed: Vec::new(),
         }
     }
@@ -157,6 +162,9 @@ impl Writer {
         match self.try_open() {
             Ok((mut opened, aside)) => {
                 let entries = std::mem::take(&mut opened.entries);
+                if self.mark.generation == 0 {
+                    self.kept = entries.iter().cloned().collect();
+                }
                 if let Some(aside) = aside {
                     self.tell_aside(aside);
                 }
@@ -205,6 +213,11 @@ impl Writer {
                 left.map_err(|error| error.to_string())?;
             }
         } else {
+            for (key, value) in &self.kept {
+                let kept = opened.kept.insert(key, value.as_slice());
+                kept.map_err(|error| error.to_string())?;
+            }
+            opened.db.flush().map_err(|error| error.to_string())?;
             self.mark.removed = [0; 3];
             self.left = opened.left.clone();
             self.owed.clear();
@@ -248,6 +261,12 @@ impl Writer {
                 }
                 self.bytes = outcome.bytes;
                 self.left = outcome.left;
+                for (key, value) in batch.kept {
+                    match value {
+                        Some(value) => _ = self.kept.insert(key, value),
+                        None => _ = self.kept.remove(&key),
+                    }
+                }
                 let given_up = forgotten.iter().zip(outcome.given_up);
                 for (sum, (forgotten, given_up)) in self.dropped.iter_mut().zip(given_up) {
                     *sum += forgotten + given_up;
