@@ -36,6 +36,8 @@ pub mod probe;
 pub mod profile;
 pub mod record;
 pub mod run;
+#[cfg(test)]
+mod sim;
 pub mod site;
 pub mod status;
 pub mod store;

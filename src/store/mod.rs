@@ -29,6 +29,7 @@ mod floor;
 mod left;
 pub mod look;
 mod message;
+mod mirror;
 mod note;
 mod numbers;
 mod open;
@@ -339,4 +340,4 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

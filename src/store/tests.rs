@@ -426,16 +426,17 @@ fn spoil(path: &std::path::Path, random: u64, cut: bool) {
     std::fs::write(path, bytes).unwrap();
 }
 
-struct Rig {
-    store: Store,
-    queue: Arc<Queue>,
-    kept: Kept,
+/// A store on a real disk, and what it says.
+pub(crate) struct Rig {
+    pub(crate) store: Store,
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) kept: Kept,
     notices: Receiver<Body>,
     late: Receiver<Kept>,
 }
 
 impl Rig {
-    fn start(path: &std::path::Path) -> Rig {
+    pub(crate) fn start(path: &std::path::Path) -> Rig {
         Rig::with(path, &quick())
     }
 
@@ -462,11 +463,11 @@ impl Rig {
         Rig { queue: store.queue(), store, kept, notices, late }
     }
 
-    fn push(&self, items: Vec<Item>, upto: u64) {
+    pub(crate) fn push(&self, items: Vec<Item>, upto: u64) {
         self.queue.push(items, Ticket(upto), true);
     }
 
-    fn durable(&self, upto: u64) {
+    pub(crate) fn durable(&self, upto: u64) {
         let mark = self.store.durable();
         let began = std::time::Instant::now();
         while *mark.borrow() < Ticket(upto) {
@@ -475,7 +476,7 @@ impl Rig {
         }
     }
 
-    fn epoch(&self) -> u64 {
+    pub(crate) fn epoch(&self) -> u64 {
         self.store.tide().borrow().epoch.unwrap_or(0)
     }
 
@@ -489,7 +490,7 @@ impl Rig {
         lines.map(pair).collect()
     }
 
-    fn chunks(&self, lane: Lane) -> Vec<Chunk> {
+    pub(crate) fn chunks(&self, lane: Lane) -> Vec<Chunk> {
         // Not the tide: it comes a moment after the mark that `durable` waited for.
         let status = self.store.status();
         let (epoch, before) = (status.epoch.unwrap_or(0), status.lanes[lane as usize].next);
@@ -502,7 +503,7 @@ impl Rig {
         all
     }
 
-    fn opened_after(&self, generation: u64) {
+    pub(crate) fn opened_after(&self, generation: u64) {
         let began = std::time::Instant::now();
         while self.store.tide().borrow().generation <= generation {
             assert!(began.elapsed() < Duration::from_secs(20), "never opened anew");
@@ -510,7 +511,7 @@ impl Rig {
         }
     }
 
-    fn stop(self) {
+    pub(crate) fn stop(self) {
         assert!(self.store.stop(Duration::from_secs(20)), "did not stop");
     }
 }
@@ -528,6 +529,6 @@ fn keep(key: &str, value: Option<&str>) -> Item {
     Item::Keep { key: key.to_owned(), value: value.map(|v| v.as_bytes().to_vec()) }
 }
 
-fn lines(chunk: &Chunk) -> Vec<serde_json::Value> {
+pub(crate) fn lines(chunk: &Chunk) -> Vec<serde_json::Value> {
     serde_json::from_str(&chunk.json).unwrap()
 }

@@ -8,7 +8,6 @@
 //! (`thinner.rs`), after the mark and where nobody waits; and on a disk that gets full the bounds
 //! come down to what is there (`floor.rs`).
 
-use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,6 +20,7 @@ use super::chunk::Chunk;
 use super::clocks::Clocks;
 use super::floor::{self, Floor};
 use super::left::Left;
+use super::mirror::Mirror;
 use super::note::Note;
 use super::numbers;
 use super::open::{self, Folder, Opened};
@@ -81,9 +81,7 @@ pub struct Writer {
     notices: Vec<Body>,
     /// Kept values found too late for the start, until the owner takes them.
     late: Option<Kept>,
-    /// All kept values as committed, some hundred KiB at a full site: where a store is set aside
-    /// in this run, the one that takes its place must know every promise and closure.
-    kept: BTreeMap<String, Vec<u8>>,
+    kept: Mirror,
     /// Numbers missing at the end when it was opened, until a commit has told them.
     owed: Vec<(Lane, u64, u64)>,
 }
@@ -110,7 +108,7 @@ impl Writer {
             strikes: 0,
             notices: Vec::new(),
             late: None,
-            kept: BTreeMap::new(),
+            kept: Mirror::default(),
             owed: Vec::new(),
         }
     }
@@ -163,7 +161,7 @@ impl Writer {
             Ok((mut opened, aside)) => {
                 let entries = std::mem::take(&mut opened.entries);
                 if self.mark.generation == 0 {
-                    self.kept = entries.iter().cloned().collect();
+                    self.kept = Mirror::of(&entries);
                 }
                 if let Some(aside) = aside {
                     self.tell_aside(aside);
@@ -193,7 +191,8 @@ impl Writer {
     }
 
     /// Takes over an opened store. If it is the one used before in this run, what was written
-    /// without a barrier is cut off: it is still in the queue and gets the same numbers again.
+    /// without a barrier is cut off or put back: it is still in the queue and gets the same numbers
+    /// again.
     fn adopt(&mut self, mut opened: Opened) -> Result<(), String> {
         if self.mark.epoch == Some(opened.epoch) {
             for lane in Lane::ALL {
@@ -213,14 +212,13 @@ impl Writer {
                 left.map_err(|error| error.to_string())?;
             }
         } else {
-            for (key, value) in &self.kept {
-                let kept = opened.kept.insert(key, value.as_slice());
-                kept.map_err(|error| error.to_string())?;
-            }
-            opened.db.flush().map_err(|error| error.to_string())?;
             self.mark.removed = [0; 3];
             self.left = opened.left.clone();
             self.owed.clear();
+        }
+        if self.mark.generation > 0 {
+            self.kept.restore(&opened.kept).map_err(|error| error.to_string())?;
+            opened.db.flush().map_err(|error| error.to_string())?;
         }
         for (lane, first, before) in std::mem::take(&mut opened.lost) {
             tracing::error!(lane = lane.name(), first, before, "store: its end is missing");
@@ -261,12 +259,7 @@ impl Writer {
                 }
                 self.bytes = outcome.bytes;
                 self.left = outcome.left;
-                for (key, value) in batch.kept {
-                    match value {
-                        Some(value) => _ = self.kept.insert(key, value),
-                        None => _ = self.kept.remove(&key),
-                    }
-                }
+                self.kept.follow(batch.kept);
                 let given_up = forgotten.iter().zip(outcome.given_up);
                 for (sum, (forgotten, given_up)) in self.dropped.iter_mut().zip(given_up) {
                     *sum += forgotten + given_up;
