@@ -8,7 +8,8 @@
 //! link repeats at most a window. After a link-up or a refusal a lane sends one chunk alone
 //! first: a broker that refuses it must not accept the next one behind its back. (A refusal that
 //! begins and ends within one round trip can still let a later chunk pass an earlier one; it is
-//! then sent again as well.)
+//! then sent again as well.) Then the window opens as answers come quickly, and closes as they
+//! come slowly: what is queued on a link of some kilobytes a second must not look like silence.
 //!
 //! One instance serves one opening of the store; a new opening gets a new outbox.
 
@@ -24,6 +25,11 @@ const REFUSED_MS: u64 = 1_000;
 const REFUSED_MAX_MS: u64 = 60_000;
 /// A tenth of a second of the replay rate may go at once.
 const BURSTS_A_SECOND: u64 = 10;
+/// An answer that took this share of the time-out is a slow one.
+const SLOW_SHARE: u64 = 4;
+/// A lane without an answer is given up after so many time-outs while others are answered: their
+/// messages may lie before its own, but a broker that withholds one answer must not stop it.
+const PATIENCE: u64 = 4;
 const NS_A_SECOND: i128 = 1_000_000_000;
 
 /// What the outbox is told.
@@ -84,7 +90,7 @@ pub struct Limits {
     pub window: usize,
     /// Records a second while a backlog drains.
     pub replay_per_s: u64,
-    /// Without an acknowledgement for so long, the link is no good.
+    /// Without any acknowledgement for so long, the link is no good.
     pub ack_timeout_ms: u64,
 }
 
@@ -109,6 +115,8 @@ pub struct Outbox {
     bucket: Bucket,
     totals: Totals,
     now: Mono,
+    /// When the broker last answered anything.
+    answered: Mono,
 }
 
 /// One lane.
@@ -133,10 +141,28 @@ struct Row {
     /// No sending before this, after a refusal.
     held: Option<Mono>,
     refusals: u32,
-    /// A chunk was taken since the last link-up or refusal: the whole window may be used.
-    proven: bool,
+    /// How many may be under way: 1 after a link-up or a refusal.
+    open: Open,
+    /// When the broker last answered for it.
+    answered: Mono,
     /// Below this it is backlog, and sent at the replay rate.
     backlog_end: u64,
+}
+
+/// How far a window is open.
+#[derive(Debug)]
+struct Open(usize);
+
+impl Open {
+    fn answered(&mut self, slow: bool, window: usize) {
+        self.0 = if slow { (self.0 - 1).max(1) } else { (self.0 * 2).min(window) };
+    }
+}
+
+impl Default for Open {
+    fn default() -> Open {
+        Open(1)
+    }
 }
 
 #[derive(Debug)]
@@ -169,6 +195,7 @@ impl Outbox {
             bucket,
             totals: Totals::default(),
             now: Mono::default(),
+            answered: Mono::default(),
         }
     }
 
@@ -203,11 +230,7 @@ impl Outbox {
     /// When to come back with a [`Input::Tick`] if nothing else happens.
     pub fn due(&self) -> Option<Mono> {
         self.link?;
-        let limit = self.limits.ack_timeout_ms;
-        let acks = self.lanes.iter().filter_map(|row| {
-            let oldest = row.flight.iter().filter(|f| !f.taken).map(|f| f.sent).min();
-            oldest.map(|sent| sent.plus_ms(limit))
-        });
+        let acks = self.lanes.iter().filter_map(|row| self.late_at(row));
         let held = self.lanes.iter().filter_map(|row| row.held.filter(|until| *until > self.now));
         let throttled = self.lanes.iter().any(|row| row.throttled() && row.cursor < row.next);
         let refill = throttled.then(|| self.bucket.ready_at()).flatten();
@@ -283,11 +306,15 @@ impl Outbox {
             // An answer to something forgotten: it will be sent again.
             return;
         };
+        (row.answered, self.answered) = (now, now);
         match verdict {
             Verdict::Taken => {
-                flight.taken = true;
+                let slow = now.ms_since(flight.sent) * SLOW_SHARE > self.limits.ack_timeout_ms;
+                // The same answer again says nothing.
+                if !std::mem::replace(&mut flight.taken, true) {
+                    row.open.answered(slow, self.limits.window);
+                }
                 self.totals.taken += 1;
-                row.proven = true;
                 row.refusals = 0;
             }
             Verdict::Refused => {
@@ -321,11 +348,18 @@ impl Outbox {
         }
     }
 
+    /// When a lane has waited too long: since it was last answered, or sent what is oldest.
+    fn late_at(&self, row: &Row) -> Option<Mono> {
+        let limit = self.limits.ack_timeout_ms;
+        let sent = row.flight.iter().filter(|f| !f.taken).map(|f| f.sent).min()?;
+        let waits = sent.max(row.answered);
+        Some(waits.max(self.answered).plus_ms(limit).min(waits.plus_ms(limit * PATIENCE)))
+    }
+
     /// Liveness is acknowledgements, not the state of a socket.
     fn watch(&mut self, effects: &mut Vec<Effect>) {
-        let limit = self.limits.ack_timeout_ms;
-        let late = |f: &Flight| !f.taken && f.sent.plus_ms(limit) <= self.now;
-        if self.lanes.iter().any(|row| row.flight.iter().any(late)) {
+        let late = |row: &Row| self.late_at(row).is_some_and(|at| at <= self.now);
+        if self.lanes.iter().any(late) {
             self.totals.rebuilds += 1;
             self.link_down();
             effects.push(Effect::Rebuild);
@@ -348,9 +382,8 @@ impl Outbox {
                 continue;
             }
             row.held = None;
-            let window = if row.proven { limits.window } else { 1 };
-            let open =
-                row.flight.len() + row.leaving.len() < limits.window && row.flight.len() < window;
+            let open = row.flight.len() + row.leaving.len() < limits.window
+                && row.flight.len() < row.open.0;
             let allowed = lane == Lane::Alarms || !row.throttled() || full;
             if row.cursor < row.next && open && allowed && row.bad.is_none() {
                 row.asked = true;
@@ -415,7 +448,7 @@ impl Row {
         self.flight.clear();
         self.asked = false;
         self.bad = None;
-        self.proven = false;
+        self.open = Open::default();
     }
 }
 

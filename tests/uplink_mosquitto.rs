@@ -26,6 +26,8 @@ use rumqttc::v5::{Client, Event, MqttOptions};
 use serde_json::Value;
 use tokio::sync::{broadcast, mpsc, watch};
 
+#[path = "peer/links.rs"]
+mod links;
 #[path = "peer/tls.rs"]
 mod tls;
 
@@ -275,6 +277,23 @@ impl Broker {
         broker.write_acl(acl);
         broker.run();
         Some(broker)
+    }
+
+    /// Adds a listener that asks for the names in `passwords`; its port.
+    fn guarded(&mut self) -> u16 {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let file = self.dir.path().join("config");
+        let config = std::fs::read_to_string(&file).unwrap();
+        let passwords = self.dir.path().join("passwords");
+        let guarded = format!(
+            "per_listener_settings true\n{config}listener {port} 127.0.0.1\n\
+             allow_anonymous false\npassword_file {}\n",
+            passwords.display()
+        );
+        std::fs::write(file, guarded).unwrap();
+        self.stop();
+        self.run();
+        port
     }
 
     fn write_acl(&self, acl: &str) {

@@ -19,9 +19,51 @@ fn one_goes_alone_and_then_a_window() {
     assert_eq!(rig.log(), ["send events 1"]);
     rig.take(1, BUSY, 1);
     assert_eq!(rig.log(), ["remove events 1", "send events 2", "send events 3"]);
+    rig.take(2, BUSY, 2);
+    assert_eq!(rig.log(), ["remove events 2", "hurry"]);
     // Removed, but not yet on the disk: it still counts.
-    rig.step(2, Input::Removed { lane: BUSY, upto: 2 });
-    assert_eq!(rig.log(), ["send events 4"]);
+    rig.step(3, Input::Removed { lane: BUSY, upto: 3 });
+    assert_eq!(rig.log(), ["send events 4", "send events 5"]);
+}
+
+/// Answers that take longer than a quarter of the time-out close the window again, quick ones open
+/// it; and what is answered one by one is no silence, however long the last one takes.
+#[test]
+fn a_slow_link_is_not_filled_up_and_not_given_up() {
+    let mut rig = Rig::new(Limits { window: 8, ..LIMITS });
+    rig.give(BUSY, 40);
+    rig.step(0, Input::LinkUp { receive_max: 20 });
+    let mut at = 0;
+    let mut next = 1;
+    let mut answer = |rig: &mut Rig, took: u64| {
+        at += took;
+        rig.take(at, BUSY, next);
+        next += 1;
+        rig.step(at, Input::Removed { lane: BUSY, upto: next });
+        rig.flying(BUSY).len()
+    };
+    assert_eq!([10; 6].map(|took| answer(&mut rig, took)), [2, 4, 8, 8, 8, 8]);
+    // Each a second and a half after the one before it: the last waits for 12 s.
+    assert_eq!([1_500; 8].map(|took| answer(&mut rig, took)), [7, 6, 5, 4, 3, 2, 1, 1]);
+    assert_eq!(rig.outbox.totals().rebuilds, 0);
+    assert_eq!(rig.outbox.totals().resent, 0);
+}
+
+/// One answer that never comes stops its lane, and not for ever.
+#[test]
+fn a_withheld_answer_is_missed_although_others_come() {
+    let mut rig = Rig::new(LIMITS);
+    rig.give(BUSY, 1);
+    rig.give(Lane::Alarms, 30);
+    rig.step(0, Input::LinkUp { receive_max: 20 });
+    for n in 1..8 {
+        rig.take(n * 1_000, Lane::Alarms, n);
+        rig.step(n * 1_000, Input::Removed { lane: Lane::Alarms, upto: n + 1 });
+    }
+    assert_eq!(rig.outbox.totals().rebuilds, 0);
+    assert_eq!(rig.outbox.due(), Some(Mono::default().plus_ms(8_000)));
+    rig.step(8_000, Input::Tick);
+    assert_eq!(rig.outbox.totals().rebuilds, 1);
 }
 
 #[test]
