@@ -6,8 +6,10 @@
 //! current state never does: it is made from the newest snapshot, retained, all of it fresh at
 //! each connect.
 
+mod backoff;
 mod command;
 mod link;
+mod refused;
 #[cfg(test)]
 mod schemas;
 mod state;

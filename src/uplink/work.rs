@@ -12,21 +12,18 @@ use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{LastWill, Publish};
 use tokio::sync::{Semaphore, mpsc, watch};
 
+use super::backoff::Backoff;
 use super::command::{self, Fault, Reply};
 use super::link::{Heard, Link, Lost};
+use super::refused::Refused;
 use super::state::{Absence, Board, PACE, Presence, stamped};
 use super::{Parts, lock, password, tls};
 use crate::gateway::Snapshot;
 use crate::outbox::{Effect, Input, Limits, Outbox, Totals, Verdict};
-use crate::record::{Body, Lane};
+use crate::record::Lane;
 use crate::store::{Chunk, Found, Tide};
 use crate::time::{Clock, Mono};
 
-/// First and longest wait before connecting again.
-const WAIT_MIN: Duration = Duration::from_secs(1);
-const WAIT_MAX: Duration = Duration::from_secs(60);
-/// The first wait after a refused login: a person has to change something.
-const UNWELCOME_MIN: Duration = Duration::from_secs(30);
 /// A connection that lived so long counts as a good one, and waits begin anew.
 const STABLE: Duration = Duration::from_secs(30);
 /// Refused commands are logged at most this often; the metric has them all.
@@ -73,19 +70,6 @@ enum End {
     Lost { why: String, unwelcome: bool, lasted: Duration },
 }
 
-/// Which lanes the broker refuses, and what upstream was told of it.
-#[derive(Debug, Default)]
-struct Refused {
-    /// By lane: why, where it was refused more than once running.
-    now: [Option<String>; 3],
-    told: [bool; 3],
-}
-
-/// Waits that double, with jitter.
-struct Backoff {
-    next: Duration,
-}
-
 impl Worker {
     pub fn new(parts: Parts) -> Worker {
         let tide = parts.store.tide();
@@ -113,14 +97,14 @@ impl Worker {
 
     /// Until the stop.
     pub async fn run(mut self) {
-        let mut backoff = Backoff { next: WAIT_MIN };
+        let mut backoff = Backoff::default();
         let mut stop = self.parts.stop.clone();
         loop {
             let (why, unwelcome) = match self.connection(&mut stop).await {
                 End::Stopped => return,
                 End::Lost { why, unwelcome, lasted } => {
                     if lasted >= STABLE {
-                        backoff.next = WAIT_MIN;
+                        backoff = Backoff::default();
                     }
                     (why, unwelcome)
                 }
@@ -502,46 +486,6 @@ impl Worker {
     }
 }
 
-impl Refused {
-    /// `refusals` is how many answers running were refusals: one alone may pass with its hold.
-    fn answered(&mut self, lane: Lane, refusals: u32, reason: &str) {
-        match refusals {
-            0 => self.now[lane as usize] = None,
-            1 => (),
-            _ => _ = self.now[lane as usize].get_or_insert_with(|| reason.to_owned()),
-        }
-    }
-
-    /// Tells each change once; where `notice` has no room, again the next time.
-    fn tell(&mut self, notice: impl Fn(Body) -> bool) {
-        for lane in Lane::ALL {
-            let (now, told) = (&self.now[lane as usize], &mut self.told[lane as usize]);
-            let body = match (now, *told) {
-                (Some(reason), false) => Body::LaneRefused { lane, reason: reason.clone() },
-                (None, true) => Body::LaneAccepted { lane },
-                (Some(_), true) | (None, false) => continue,
-            };
-            if notice(body) {
-                *told = now.is_some();
-            }
-        }
-    }
-}
-
-impl Backoff {
-    fn wait(&mut self, unwelcome: bool) -> Duration {
-        if unwelcome {
-            self.next = self.next.max(UNWELCOME_MIN);
-        }
-        let longest = self.next;
-        self.next = (self.next * 2).min(WAIT_MAX);
-        // Between a half and the whole of it.
-        let mut random = [0; 2];
-        let _ = getrandom::fill(&mut random);
-        longest / 2 + longest * u32::from(u16::from_be_bytes(random)) / (2 * 65_536)
-    }
-}
-
 /// A chunk as it goes upstream. Everything put in here is a number or a name without quotes.
 pub fn envelope(gateway: &str, epoch: u64, lane: Lane, chunk: &Chunk) -> String {
     let (lane, Chunk { first, last, boot, json, .. }) = (lane.name(), chunk);
@@ -579,53 +523,6 @@ async fn sleep(length: Option<Duration>) {
 
 #[cfg(test)]
 pub mod tests {
-    use super::*;
-
-    #[test]
-    fn waits_double_to_a_minute_with_jitter() {
-        let mut backoff = Backoff { next: WAIT_MIN };
-        let mut longest = 1.0;
-        for _ in 0..10 {
-            let wait = backoff.wait(false).as_secs_f64();
-            assert!((longest / 2.0..=longest).contains(&wait), "{wait} s of {longest} s");
-            longest = f64::min(longest * 2.0, 60.0);
-        }
-        let mut refused = Backoff { next: WAIT_MIN };
-        assert!(refused.wait(true) >= UNWELCOME_MIN / 2);
-    }
-
-    /// A refusal that lasts is told once and ends once, however often it is repeated and however
-    /// often the owner has no room.
-    #[test]
-    fn a_lasting_refusal_is_told_once() {
-        let mut refused = Refused::default();
-        let lane = Lane::Events;
-        let told = std::cell::RefCell::new(Vec::new());
-        let say = |refused: &mut Refused, room: bool| {
-            refused.tell(|body| {
-                if room {
-                    told.borrow_mut().push(body);
-                }
-                room
-            });
-            told.take()
-        };
-        refused.answered(lane, 1, "QuotaExceeded");
-        assert_eq!(say(&mut refused, true), [], "one refusal may pass");
-        refused.answered(lane, 0, "Success");
-        assert_eq!(say(&mut refused, true), []);
-        refused.answered(lane, 2, "QuotaExceeded");
-        assert_eq!(say(&mut refused, false), []);
-        let reason = "QuotaExceeded".to_owned();
-        assert_eq!(say(&mut refused, true), [Body::LaneRefused { lane, reason }]);
-        refused.answered(lane, 3, "NotAuthorized");
-        assert_eq!(say(&mut refused, true), [], "told for each try");
-        refused.answered(lane, 0, "Success");
-        assert_eq!(say(&mut refused, false), []);
-        assert_eq!(say(&mut refused, true), [Body::LaneAccepted { lane }]);
-        assert_eq!(say(&mut refused, true), []);
-    }
-
     /// A small site, by the daemon's own parser.
     pub fn site() -> crate::site::Site {
         let dir = tempfile::tempdir().unwrap();

@@ -1,5 +1,6 @@
 """Broker and gateway die, together and apart; nothing may be lost, doubled or mixed up."""
 
+import random
 import time
 
 from world import World, until
@@ -133,15 +134,22 @@ class Kept:
 
 
 def killed_often(bench):
-    """SIGKILL at random moments, again and again."""
+    """SIGKILL at random moments, every third time before it is ready, again and again."""
+    dice, rounds = random.Random(7), 500 if bench.full else 9
     with World(bench.binary) as world:
         world.daemon.start()
         world.drive(per_s=20)
-        for ix in range(20 if bench.full else 5):
-            time.sleep(0.7 + 0.37 * (ix % 5))
+        for ix in range(rounds):
+            time.sleep(dice.uniform(0.05, 0.8 if bench.full else 2))
             world.kill_daemon()
+            if ix % 3 == 2:
+                world.daemon.start(wait=False)
+                time.sleep(dice.uniform(0, 0.2))
+                world.daemon.kill()
+                world.breaks += 1
             world.daemon.start()
         time.sleep(3)
+        bench.note(f"{world.breaks} kills")
         aftermath(bench, world)
 
 
