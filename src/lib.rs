@@ -19,6 +19,7 @@
 //! | what survives a restart | `gateway/keep.rs`, `store` |
 //!
 //! `tests/tidy.rs` holds the architecture: which files are pure, and how large things may grow.
+//! `sim` (tests only) puts both machines into one world that fails in every way, from a seed.
 #![deny(unsafe_code)]
 
 pub mod cli;

@@ -3,13 +3,15 @@
 //! The promise. What one commit holds is durable together once its barrier has ended, `commit_ms`
 //! (200 ms) and one disk access after it was handed over, at once where a driver waits; nothing is
 //! sent upstream, or called durable, before. From then on it outlives a SIGKILL and a power cut at
-//! any moment, also while starting; what is younger is lost by either. Each lane arrives in order
-//! and at least once: a kill, a cut or a lost link repeats at most the window of messages that were
+//! any moment, also while starting; what is younger is lost by either. (A power cut within a
+//! barrier may leave the beginning of its commit: records first, then kept values, so that a record
+//! is sent whose kept value is not there, and never the other way.) Each lane arrives in order and
+//! at least once: a kill, a cut or a lost link repeats at most the window of messages that were
 //! under way or leaving (`mqtt.window`, 8 a lane), under the same numbers. Where a lane's share of
 //! the bound is met, or the disk's free floor, aggregates are merged first, and then the oldest of
-//! that lane go, told by a gap record; no lane takes from another, and on a filling disk
-//! aggregates stop growing first, events next, alarms last. A file that damage made unreadable is
-//! set aside and a new store made; what it had not delivered is told, as spans of numbers.
+//! that lane go, told by a gap record; no lane takes from another, and on a filling disk aggregates
+//! stop growing first, events next, alarms last. A file that damage made unreadable is set aside
+//! and a new store made; what it had not delivered is told, as spans of numbers.
 //! `tests/store_kill.rs`, `store_power.rs`, `store_damage.rs`, `store_thinned.rs` and
 //! `store_full.rs` hold it to this.
 //!
